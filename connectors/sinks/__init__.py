@@ -1,0 +1,1 @@
+"""Where rows go: Delta tables through a spool, and metrics."""

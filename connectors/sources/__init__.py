@@ -1,0 +1,1 @@
+"""Frames from the outside: transports, venues, the journal and the one Bytewax source."""

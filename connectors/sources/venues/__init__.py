@@ -1,0 +1,1 @@
+"""Feeds of one kind, one module each: what to ask, and how to read the answers."""

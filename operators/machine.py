@@ -1,0 +1,74 @@
+"""What a state machine is, and the one adapter that runs machines in Bytewax.
+
+The law: a machine learns only from the items it is handed, in sequence order, and time is an item too
+(:class:`market.raw.Tick`). So the same items give the same output and the same state, in every batch size.
+
+Neighbouring machines with the same key are fused into one Bytewax step that runs them in turn: measured on 0.21.1, five
+separate steps reach two thirds of the speed of one fused step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from bytewax.operators import StatefulBatchLogic
+
+Handler = Callable[[Any], Iterable[Any]]
+"""Takes one item and returns what goes on in its place: usually the item itself, then what was derived from it."""
+
+
+class Machine(Protocol):
+    """One key's state and how items change it."""
+
+    def handlers(self) -> Mapping[type, Handler]:
+        """Say which item types this machine owns; every other item passes by, in place."""
+
+    def snapshot(self) -> object:
+        """Return all that must survive a restart, compact and picklable; settings stay out. Called once an epoch."""
+
+    def is_idle(self) -> bool:
+        """Say whether forgetting this key would change nothing that comes later."""
+
+
+MachineFactory = Callable[[Any], Machine]
+"""Builds a machine from its snapshot, or a new one from ``None``."""
+
+
+class MachineChain(StatefulBatchLogic[Any, Any, tuple[object, ...]]):
+    """Run machines in turn over the items of one key."""
+
+    def __init__(self, factories: Sequence[MachineFactory], states: tuple[object, ...] | None) -> None:
+        """Build every machine, from its saved state where there is one."""
+        saved: Sequence[object] = states if states is not None else (None,) * len(factories)
+        self._machines = [build(state) for build, state in zip(factories, saved, strict=True)]
+        self._handlers = [dict(machine.handlers()) for machine in self._machines]
+
+    def on_batch(self, values: list[Any]) -> tuple[list[Any], bool]:
+        """Pass a batch through every machine; discard the key when all of them are idle."""
+        items = values
+        for handlers in self._handlers:
+            handler_of = handlers.get
+            passed: list[Any] = []
+            append = passed.append
+            for item in items:
+                handler = handler_of(type(item))
+                if handler is None:
+                    append(item)
+                else:
+                    passed.extend(handler(item))
+            items = passed
+        return items, all(machine.is_idle() for machine in self._machines)
+
+    def snapshot(self) -> tuple[object, ...]:
+        """Return every machine's state, in order."""
+        return tuple(machine.snapshot() for machine in self._machines)
+
+
+def chain_builder(factories: Sequence[MachineFactory]) -> Callable[[tuple[object, ...] | None], MachineChain]:
+    """Return what ``op.stateful_batch`` wants: a builder from saved state to logic."""
+
+    def build(states: tuple[object, ...] | None) -> MachineChain:
+        return MachineChain(factories, states)
+
+    return build

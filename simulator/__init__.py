@@ -1,0 +1,1 @@
+"""A seeded market that speaks the venues' own protocols on loopback. Shares nothing with what it tests."""
