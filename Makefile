@@ -1,0 +1,58 @@
+# The habits of this house. `make help` explains them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?= --simulate
+PACKAGES := market connectors operators flows simulator views cascadewatch
+
+.PHONY: help run live test test-fast check fmt bench lock clean
+
+help: ## Say what each target does
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: $(VENV)/.run ## Watch the simulated market; ARGS="--simulate --scenario short-squeeze --seconds 60" hands arguments on
+	@$(BIN)/cascadewatch run $(ARGS)
+
+live: $(VENV)/.run ## Watch the real exchanges
+	@$(BIN)/cascadewatch run --live
+
+test: $(VENV)/.dev check ## All checks and all tests, as CI runs them
+	$(BIN)/python -m pytest --cov --cov-report=
+	$(BIN)/python -m coverage report --include='market/*,operators/*,connectors/sources/venues/*,connectors/sources/chain/*,connectors/sources/mining/*' --fail-under=100 --skip-covered --show-missing
+
+test-fast: $(VENV)/.dev ## The tests that need no second process, in under a minute
+	$(BIN)/python -m pytest -q -m 'not slow'
+
+check: $(VENV)/.dev ## Lint, format, types, and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+fmt: $(VENV)/.dev ## Format the code and mend what a tool can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## Measure speed and memory, each beside its baseline (takes minutes)
+	$(BIN)/python -m benchmarks $(ARGS_BENCH)
+
+lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements*.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --generate-hashes --upgrade \
+	    --all-extras pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --generate-hashes --upgrade \
+	    --all-extras --group dev pyproject.toml -o requirements-dev.lock
+
+clean: ## Remove the virtual environment and caches; data stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache
+
+$(VENV)/.run: requirements.lock pyproject.toml
+	@deploy/make-venv.sh $(VENV) requirements.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml
+	@deploy/make-venv.sh $(VENV) requirements-dev.lock
+	@touch $@ $(VENV)/.run

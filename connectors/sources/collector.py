@@ -1,0 +1,152 @@
+"""Runs every transport of a process: venues, chain, mining. What comes in goes to the inbox.
+
+Each venue on its own: its contracts are fetched before anything is subscribed, so that no liquidation meets an unknown symbol,
+and again every hour; what a changed list changes (a new symbol to subscribe) is started before its predecessor is ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from connectors.sources.feed import Endpoints, PollFeed, RateLimit, Venue, WebSocketFeed
+from connectors.sources.frame import Frame, FrameError
+from connectors.sources.inbox import Inbox
+from connectors.sources.jsonrpc import ChainFeed, follow_chain
+from connectors.sources.polling import RateLimiter, poll_until_answered, run_poll, run_poll_with_fallback
+from connectors.sources.websocket import run_websocket
+from market.contracts import split_multiplier
+from market.raw import Cause, ContractKind, RawInstrument
+
+INSTRUMENTS_CHANNEL = "instruments"
+_REFRESH_SECONDS = 3600.0  # new contracts are announced days ahead; an hour late costs only dead letters
+_WATCHED_QUOTES = frozenset({"USDT", "USDC", "USD"})
+_NOWHERE = Cause("", 0, 0)  # instruments are read twice: here to know what to subscribe, in the flow for the contract table
+
+
+@dataclass(frozen=True)
+class MiningFeeds:
+    """Polls of one mining source, and of another that is asked while the first fails."""
+
+    polls: Sequence[PollFeed]
+    fallback: Sequence[PollFeed] = ()
+
+
+@dataclass(frozen=True)
+class Collection:
+    """All that one process receives."""
+
+    venues: Sequence[tuple[Venue, Endpoints]]
+    watched_assets: frozenset[str]
+    chain: ChainFeed | None = None
+    mining: MiningFeeds | None = None
+    ssl_context: ssl.SSLContext | None = None
+    mining_limit: RateLimit = field(default_factory=lambda: RateLimit(10, 60.0))
+
+
+async def collect(collection: Collection, inbox: Inbox) -> None:
+    """Receive until cancelled. A transport's own failure is a status and a retry; only a bug ends this."""
+    async with httpx.AsyncClient(verify=collection.ssl_context or True, follow_redirects=False) as client:
+        jobs: list[Coroutine[Any, Any, None]] = [
+            _Desk(venue, endpoints, collection, client, inbox).run() for venue, endpoints in collection.venues
+        ]
+        if collection.chain is not None:
+            jobs.append(follow_chain(collection.chain, client, inbox))
+        if collection.mining is not None:
+            limiter = RateLimiter(collection.mining_limit)
+            jobs.append(run_poll_with_fallback(collection.mining.polls, collection.mining.fallback, client, limiter, inbox))
+        await _run_all(jobs)
+
+
+class _Desk:
+    """One venue's transports."""
+
+    def __init__(
+        self, venue: Venue, endpoints: Endpoints, collection: Collection, client: httpx.AsyncClient, inbox: Inbox
+    ) -> None:
+        self._venue = venue
+        self._endpoints = endpoints
+        self._collection = collection
+        self._client = client
+        self._inbox = inbox
+        self._limiter = RateLimiter(venue.rate_limit)
+        self._running: dict[WebSocketFeed | PollFeed, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Fetch the contracts, then receive; look again every hour."""
+        try:
+            while True:
+                self._start(await self._instruments())
+                await self._watch(_REFRESH_SECONDS)
+        finally:
+            await _cancel_all(self._running.values())
+
+    async def _instruments(self) -> list[RawInstrument]:
+        instruments: list[RawInstrument] = []
+        for first_page in self._venue.instrument_polls(self._endpoints):
+            page: PollFeed | None = first_page
+            while page is not None:
+                body = await poll_until_answered(page, self._client, self._limiter, self._inbox)
+                self._inbox.put(page.name, body)
+                instruments += self._read(page.name, body)
+                page = self._venue.next_instrument_page(page, body)
+        return instruments
+
+    def _read(self, feed: str, body: bytes) -> Iterable[RawInstrument]:
+        try:
+            events = self._venue.parsers[INSTRUMENTS_CHANNEL](Frame(feed, body, _NOWHERE))
+        except FrameError:
+            return []  # the same frame becomes a dead letter in the flow, where it is counted
+        return [event for event in events if isinstance(event, RawInstrument)]
+
+    def _start(self, instruments: list[RawInstrument]) -> None:
+        watched = [item for item in instruments if self._is_watched(item)]
+        wanted: list[WebSocketFeed | PollFeed] = [
+            *self._venue.websockets(self._endpoints, instruments),
+            *self._venue.polls(self._endpoints, watched),
+        ]
+        for feed in wanted:
+            if feed not in self._running:
+                self._running[feed] = asyncio.ensure_future(self._transport(feed))
+        for feed in set(self._running) - set(wanted):
+            self._running.pop(feed).cancel()
+
+    def _transport(self, feed: WebSocketFeed | PollFeed) -> Coroutine[Any, Any, None]:
+        if isinstance(feed, WebSocketFeed):
+            return run_websocket(feed, self._inbox, ssl_context=self._collection.ssl_context)
+        return run_poll(feed, self._client, self._limiter, self._inbox)
+
+    def _is_watched(self, instrument: RawInstrument) -> bool:
+        asset, _multiplier = split_multiplier(instrument.base)
+        return (
+            asset in self._collection.watched_assets
+            and instrument.is_perpetual
+            and (instrument.quote in _WATCHED_QUOTES or instrument.kind is ContractKind.INVERSE)
+        )
+
+    async def _watch(self, seconds: float) -> None:
+        """Wait so long; a transport that ends by a bug ends everything, loudly."""
+        done, _running = await asyncio.wait(self._running.values(), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+
+async def _run_all(jobs: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run until one fails or all are cancelled; then end all."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await _cancel_all(tasks)
+
+
+async def _cancel_all(tasks: Iterable[asyncio.Task[None]]) -> None:
+    running = list(tasks)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)

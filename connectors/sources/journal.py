@@ -1,0 +1,151 @@
+"""The journal: every frame, in order, on disk before anything sees it.
+
+SQLite in WAL mode, one file per feed partition, readable with the ``sqlite3`` shell::
+
+    SELECT sequence, feed, datetime(receive_time_us / 1e6, 'unixepoch'), CAST(payload AS TEXT) FROM frames LIMIT 10;
+
+One thread writes (appends and trims), another reads and syncs. A committed append survives the death of the process; it
+survives power loss once :meth:`Journal.sync` has returned.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+FrameRow = tuple[str, bytes, int]
+"""Feed, payload, receive time in microseconds: a frame before it has its sequence number."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS frames (
+    sequence INTEGER PRIMARY KEY, feed TEXT NOT NULL, receive_time_us INTEGER NOT NULL, payload BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS trimmed (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), sequence INTEGER NOT NULL);
+INSERT OR IGNORE INTO trimmed VALUES (1, 0);
+"""
+_READ_ROWS = 1_000  # rows per read transaction: a long one would keep the WAL from being reused
+_TRIM_ROWS = 500  # rows per delete: well under a millisecond, so that appends never wait long
+
+
+class JournalError(Exception):
+    """The journal cannot be used; the message says why and what to do."""
+
+
+class Journal:
+    """Frames of one feed partition under gapless, ever-rising sequence numbers from 1."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the journal at ``path``; its folder must exist."""
+        self.path = path
+        try:
+            self._writer = _connect(path)
+            self._writer.executescript(_SCHEMA)
+            self._reader = _connect(path)
+            (trimmed,) = self._writer.execute("SELECT sequence FROM trimmed").fetchone()
+            (newest,) = self._writer.execute("SELECT max(sequence) FROM frames").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise JournalError(f"cannot open the journal {path}: {error}; restore the file or move it away") from error
+        self._trimmed = int(trimmed)
+        self._newest = max(int(newest or 0), self._trimmed)
+        self._wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CREAT)
+
+    @property
+    def first_sequence(self) -> int:
+        """The lowest sequence number that can still be read; one past the newest when empty."""
+        return self._trimmed + 1
+
+    @property
+    def next_sequence(self) -> int:
+        """The number that the next appended frame gets."""
+        return self._newest + 1
+
+    def append(self, rows: Sequence[FrameRow]) -> int:
+        """Write a group of frames in one transaction; return the first one's sequence number. Writer's thread only.
+
+        Raises:
+            JournalError: The disk is full or gone: nothing of the group was written.
+        """
+        first = self._newest + 1
+        numbered = [
+            (sequence, feed, receive_time_us, payload)
+            for sequence, (feed, payload, receive_time_us) in enumerate(rows, start=first)
+        ]
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            self._writer.executemany("INSERT INTO frames VALUES (?, ?, ?, ?)", numbered)
+            self._writer.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            raise JournalError(f"cannot write the journal {self.path}: {error}; free disk space and start again") from error
+        self._newest = numbered[-1][0]
+        return first
+
+    def read(self, first: int, last: int | None = None) -> Iterator[tuple[int, FrameRow]]:
+        """Yield frames ``first`` to ``last``, both included, in order. Reader's thread only."""
+        sequence = first - 1
+        while True:
+            rows = self._reader.execute(
+                "SELECT sequence, feed, payload, receive_time_us FROM frames"
+                " WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?",
+                (sequence, last if last is not None else self._newest, _READ_ROWS),
+            ).fetchall()
+            for sequence, feed, payload, receive_time_us in rows:
+                yield sequence, (feed, payload, receive_time_us)
+            if len(rows) < _READ_ROWS:
+                return
+
+    def first_received_at_or_after(self, receive_time_us: int) -> int:
+        """Return the lowest sequence number received then or later; receive times never fall with the sequence."""
+        low, high = self.first_sequence, self.next_sequence
+        while low < high:
+            middle = (low + high) // 2
+            (received_us,) = self._writer.execute(
+                "SELECT receive_time_us FROM frames WHERE sequence = ?", (middle,)
+            ).fetchone()
+            low, high = (middle + 1, high) if received_us < receive_time_us else (low, middle)
+        return low
+
+    def trim(self, below: int) -> bool:
+        """Forget some frames numbered under ``below``; return whether more remain to be forgotten. Writer's thread only."""
+        upto = min(below - 1, self._trimmed + _TRIM_ROWS, self._newest)
+        if upto <= self._trimmed:
+            return False
+        self._writer.execute("BEGIN IMMEDIATE")
+        self._writer.execute("DELETE FROM frames WHERE sequence <= ?", (upto,))
+        self._writer.execute("UPDATE trimmed SET sequence = ?", (upto,))
+        self._writer.execute("COMMIT")
+        self._trimmed = upto
+        return upto < min(below - 1, self._newest)
+
+    def sync(self) -> None:
+        """Return when all that was appended so far is on the disk itself. Any thread."""
+        os.fdatasync(self._wal)
+
+    def bytes_on_disk(self) -> int:
+        """Return the size of the database and its write-ahead log."""
+        return sum(file.stat().st_size for file in (self.path, Path(f"{self.path}-wal")) if file.exists())
+
+    def bytes_in_use(self) -> int:
+        """Return the bytes that frames occupy; pages freed by trimming are used again and do not count."""
+        (used,) = self._writer.execute(
+            "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+        ).fetchone()
+        return int(used)
+
+    def close(self) -> None:
+        """Release the files. What was appended stays."""
+        self._reader.close()
+        self._writer.close()
+        os.close(self._wal)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open one connection; each is used by one thread at a time, which need not be this one."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+    connection.execute("PRAGMA journal_mode = WAL")
+    # NORMAL: the log is synced before each checkpoint, so the file is never torn, and otherwise when sync() is called.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection

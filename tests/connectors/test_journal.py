@@ -1,0 +1,140 @@
+import sqlite3
+
+import pytest
+
+from connectors.sources.journal import Journal, JournalError
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "0.db"
+
+
+def rows(count, *, start_us=0):
+    return [("venue/feed", b"payload %d" % number, start_us + number) for number in range(count)]
+
+
+def sequences(journal, first=1, last=None):
+    return [sequence for sequence, _row in journal.read(first, last)]
+
+
+def test_an_empty_journal_gives_the_number_one_first(path):
+    journal = Journal(path)
+
+    assert (journal.first_sequence, journal.next_sequence, sequences(journal)) == (1, 1, [])
+
+
+def test_frames_come_back_as_they_were_in_order(path):
+    journal = Journal(path)
+
+    first = journal.append(rows(3))
+
+    assert first == 1
+    assert list(journal.read(1)) == [
+        (1, ("venue/feed", b"payload 0", 0)),
+        (2, ("venue/feed", b"payload 1", 1)),
+        (3, ("venue/feed", b"payload 2", 2)),
+    ]
+
+
+def test_reading_is_bounded_on_both_sides_and_crosses_pages(path):
+    journal = Journal(path)
+    journal.append(rows(2_500))
+
+    assert sequences(journal, 999, 2_001) == list(range(999, 2_002))
+
+
+def test_another_process_finds_what_was_appended_without_a_clean_end(path):
+    Journal(path).append(rows(5))
+
+    again = Journal(path)
+
+    assert again.append(rows(1)) == 6
+    assert sequences(again) == [1, 2, 3, 4, 5, 6]
+
+
+def test_trimming_everything_does_not_give_numbers_out_twice(path):
+    journal = Journal(path)
+    journal.append(rows(10))
+    while journal.trim(11):
+        pass
+
+    again = Journal(path)
+
+    assert (again.first_sequence, again.next_sequence, sequences(again)) == (11, 11, [])
+
+
+def test_trimming_goes_in_steps_and_stops_below_the_given_number(path):
+    journal = Journal(path)
+    journal.append(rows(1_200))
+
+    steps = 1
+    while journal.trim(1_101):
+        steps += 1
+
+    assert steps == 3
+    assert sequences(journal)[0] == 1_101
+
+
+def test_the_first_frame_of_a_time_is_found(path):
+    journal = Journal(path)
+    journal.append(rows(100, start_us=1_000))
+
+    assert [journal.first_received_at_or_after(time) for time in (0, 1_050, 1_099, 5_000)] == [1, 51, 100, 101]
+
+
+def test_room_freed_by_trimming_is_not_in_use(path):
+    journal = Journal(path)
+    journal.append([("venue/feed", bytes(1_000), 0)] * 5_000)
+    before = journal.bytes_in_use()
+    while journal.trim(5_001):
+        pass
+
+    assert journal.bytes_in_use() < before / 10
+    assert journal.bytes_on_disk() >= before
+
+
+def test_a_reader_that_stopped_half_way_does_not_hinder_the_writer(path):
+    journal = Journal(path)
+    journal.append(rows(3_000))
+    reading = journal.read(1)
+    next(reading)
+
+    journal.append(rows(1))
+
+    assert journal.trim(2_000) is True
+
+
+def test_the_sqlite3_shell_can_read_it(path):
+    Journal(path).append(rows(1))
+
+    with sqlite3.connect(path) as shell:
+        assert shell.execute("SELECT feed, CAST(payload AS TEXT) FROM frames").fetchall() == [("venue/feed", "payload 0")]
+    shell.close()
+
+
+def test_a_file_that_is_no_journal_is_refused_by_name(path):
+    path.write_bytes(b"not a database, but long enough to be looked at" * 100)
+
+    with pytest.raises(JournalError, match=r"0\.db"):
+        Journal(path)
+
+
+def test_a_failed_append_writes_nothing_of_its_group(path):
+    journal = Journal(path)
+    journal.append(rows(1))
+
+    with pytest.raises(JournalError, match="free disk space"):
+        journal.append([("venue/feed", b"good", 1), (None, b"bad", 1)])
+
+    assert journal.append(rows(1)) == 2
+    assert sequences(journal) == [1, 2]
+
+
+def test_sync_returns_and_close_keeps_everything(path):
+    journal = Journal(path)
+    journal.append(rows(2))
+    journal.sync()
+    journal.close()
+
+    assert sequences(Journal(path)) == [1, 2]

@@ -1,0 +1,204 @@
+import asyncio
+import contextlib
+import time
+
+import pytest
+from bytewax.inputs import AbortExecution
+
+from connectors.sources import inbox as inbox_module
+from connectors.sources.journal import Journal, JournalError
+from connectors.sources.source import FrameSource, Retention, StopSignal
+from market.raw import FeedState
+
+
+class World:
+    """A source whose transports are a list of frames."""
+
+    def __init__(self, tmp_path):
+        self.path = tmp_path / "0.db"
+        self.stop = StopSignal()
+
+    @contextlib.contextmanager
+    def partition(self, *payloads, resume=None, committed=0, retention=None, collect=None):
+        async def send(inbox):
+            for payload in payloads:
+                inbox.put("venue/feed", payload)
+            await asyncio.Event().wait()
+
+        source = FrameSource(
+            partition="0",
+            journal_path=self.path,
+            collect=collect or send,
+            committed=lambda: committed,
+            stop=self.stop,
+            retention=retention or Retention(),
+        )
+        part = source.build_part("frames", "0", resume)
+        try:
+            yield part
+        finally:
+            part.close()
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def take(part, count, *, seconds=10.0):
+    """Frames of feed ``venue/feed`` until there are so many; ticks are left out."""
+    frames, deadline = [], time.monotonic() + seconds
+    while len(frames) < count and time.monotonic() < deadline:
+        frames += [frame for frame in part.next_batch() if frame.feed == "venue/feed"]
+    return frames
+
+
+def test_frames_arrive_in_order_with_their_cause(world):
+    with world.partition(b"a", b"b") as part:
+        frames = take(part, 2)
+
+    assert [(frame.payload, frame.cause.feed_partition, frame.cause.sequence) for frame in frames] == [
+        (b"a", "0", 1),
+        (b"b", "0", 2),
+    ]
+
+
+def test_what_was_journaled_and_not_durable_is_emitted_again_before_what_is_new(world):
+    with world.partition(b"a", b"b", b"c") as part:
+        take(part, 1)
+        resume = part.snapshot()
+        assert resume >= 2
+
+    with world.partition(b"d", resume=2) as part:
+        frames = take(part, 3)
+
+    assert [frame.payload for frame in frames] == [b"b", b"c", b"d"]
+
+
+def test_without_saved_state_everything_in_the_journal_is_emitted(world):
+    with world.partition(b"a") as part:
+        take(part, 1)
+
+    with world.partition(b"b") as part:
+        assert [frame.payload for frame in take(part, 2)] == [b"a", b"b"]
+
+
+def test_a_full_queue_leaves_frames_in_the_journal_and_loses_none(world, monkeypatch):
+    monkeypatch.setattr(inbox_module, "MAX_WAITING_BYTES", 1_000)
+    payloads = [b"%06d" % number for number in range(20_000)]
+
+    async def flood(inbox):
+        for start in range(0, len(payloads), 7):
+            for payload in payloads[start : start + 7]:
+                inbox.put("venue/feed", payload)
+            await asyncio.sleep(0)
+        await asyncio.Event().wait()
+
+    with world.partition(collect=flood) as part:
+        frames = take(part, len(payloads))
+
+    assert [frame.payload for frame in frames] == payloads
+
+
+def test_the_clock_ticks_once_a_second(world):
+    with world.partition() as part:
+        end = time.monotonic() + 2.5
+        ticks = []
+        while time.monotonic() < end:
+            ticks += [frame for frame in part.next_batch() if frame.feed == "clock"]
+
+    seconds = [tick.cause.receive_time_us // 1_000_000 for tick in ticks]
+    assert len(seconds) in (2, 3)
+    assert seconds == list(range(seconds[0], seconds[0] + len(seconds)))
+
+
+def test_a_clean_stop_reads_no_more_and_ends_after_the_snapshot_is_durable(world):
+    with world.partition(b"a") as part:
+        take(part, 1)
+        world.stop.ask()
+        assert part.next_batch() == []
+        assert part.next_batch() == []
+        part.snapshot()
+        with pytest.raises(AbortExecution):
+            part.next_batch()
+
+
+def test_what_is_durable_and_older_than_the_retention_is_trimmed(world):
+    with world.partition(b"a", b"b", b"c", retention=Retention(seconds=0)) as part:
+        take(part, 3)
+        time.sleep(0.01)
+        part.snapshot()
+        part.next_batch()
+        time.sleep(0.2)
+
+    assert Journal(world.path).first_sequence >= 4
+
+
+def test_what_is_within_the_retention_stays(world):
+    with world.partition(b"a", retention=Retention(seconds=3600)) as part:
+        take(part, 1)
+        part.snapshot()
+        part.next_batch()
+        time.sleep(0.1)
+
+    assert Journal(world.path).first_sequence == 1
+
+
+def test_a_journal_over_its_size_limit_keeps_only_what_resuming_needs(world):
+    with world.partition(b"a", b"b", retention=Retention(seconds=3600, limit_bytes=0)) as part:
+        take(part, 2)
+        part.snapshot()
+        part.next_batch()
+        time.sleep(0.1)
+
+    assert Journal(world.path).first_sequence >= 3
+
+
+def test_a_journal_behind_the_tables_is_refused(world):
+    with pytest.raises(JournalError, match="give numbers out twice"), world.partition(committed=5):
+        pass
+
+
+def test_a_journal_that_lacks_what_resuming_needs_is_refused(world):
+    journal = Journal(world.path)
+    journal.append([("venue/feed", b"x", 1)] * 10)
+    journal.trim(9)
+
+    with pytest.raises(JournalError, match="begins at 9"), world.partition(resume=3):
+        pass
+
+
+def test_a_bug_in_a_transport_ends_the_flow_loudly(world):
+    async def broken(inbox):
+        raise ZeroDivisionError
+
+    with world.partition(collect=broken) as part, pytest.raises(ZeroDivisionError):
+        take(part, 1)
+
+
+def test_a_status_is_a_frame_too(world):
+    async def tell(inbox):
+        inbox.status("venue/feed", "1", FeedState.LOST, "reset by peer")
+        await asyncio.Event().wait()
+
+    with world.partition(collect=tell) as part:
+        frames = []
+        while not frames:
+            frames = [frame for frame in part.next_batch() if frame.feed == "status"]
+
+    assert frames[0].payload == b'{"feed":"venue/feed","connection":"1","state":"lost","reason":"reset by peer"}'
+
+
+def test_receive_times_never_fall(world, monkeypatch):
+    times = iter([2_000_000, 1_000_000, 3_000_000])
+
+    async def send(inbox):
+        monkeypatch.setattr("connectors.clock.now_us", lambda: next(times, 4_000_000))
+        for _ in range(3):
+            inbox.put("venue/feed", b"x")
+        await asyncio.Event().wait()
+
+    with world.partition(collect=send) as part:
+        frames = take(part, 3)
+
+    assert [frame.cause.receive_time_us for frame in frames] == [2_000_000, 2_000_000, 3_000_000]
