@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from connectors.sources.frame import Frame
-from market.raw import RawEvent, RawInstrument
+from market.raw import FeedState, RawEvent, RawInstrument
 
 Parser = Callable[[Frame], list[RawEvent]]
 """Reads one frame. ``[]`` means "understood, says nothing". Raises nothing but ``FrameError``."""
@@ -109,3 +109,13 @@ class Venue(Protocol):
 
     def polls(self, endpoints: Endpoints, watched: Sequence[RawInstrument]) -> Sequence[PollFeed]:
         """Describe the polls for the watched instruments: open interest, funding, mark, ratio, depth."""
+
+
+class FrameReceiver(Protocol):
+    """Where transports leave what they received. Called only on the thread of their asyncio loop."""
+
+    def put(self, feed: str, payload: bytes) -> None:
+        """Journal and queue one frame, stamped with the receive time."""
+
+    def status(self, feed: str, connection: str, state: FeedState, reason: str) -> None:
+        """Journal and queue what became of a connection or a poll."""
