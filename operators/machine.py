@@ -60,6 +60,10 @@ class MachineChain(StatefulBatchLogic[Any, Any, tuple[object, ...]]):
             items = passed
         return items, all(machine.is_idle() for machine in self._machines)
 
+    def on_eof(self) -> tuple[list[Any], bool]:
+        """Say nothing and keep the key: the end of a run is not the end of a window."""
+        return [], StatefulBatchLogic.RETAIN
+
     def snapshot(self) -> tuple[object, ...]:
         """Return every machine's state, in order."""
         return tuple(machine.snapshot() for machine in self._machines)

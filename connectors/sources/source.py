@@ -5,7 +5,8 @@ Transports live in an asyncio loop in a thread of their own; they hand frames to
 socket and epochs still end on time.
 
 What Bytewax 0.21.1 guarantees and this relies on: the first ``next_batch`` after a ``snapshot`` means that the epoch of that
-snapshot is durable.
+snapshot is durable; ``StopIteration`` closes the epoch, makes it durable and ends the run, and the next run carries on from
+there (docs/adr/0002).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
 
-from bytewax.inputs import AbortExecution, FixedPartitionedSource, StatefulSourcePartition
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from connectors import clock
 from connectors.sources.frame import CLOCK_FEED, Frame
@@ -50,7 +51,7 @@ class Retention:
 
 
 class StopSignal:
-    """Asks the source to stop cleanly: read no more, let the epoch become durable, end without flushing any window."""
+    """Asks the source to stop cleanly: emit no more, let the epoch become durable, end."""
 
     def __init__(self) -> None:
         """Not asked yet."""
@@ -132,7 +133,6 @@ class FramePartition(StatefulSourcePartition[Frame, int]):
         self._next = next_sequence
         self._stop = stop
         self._snapshot_to: int | None = None
-        self._is_drained = False
         self._held: FrameGroup | None = None
         worker.start()
 
@@ -140,19 +140,16 @@ class FramePartition(StatefulSourcePartition[Frame, int]):
         """Return the next frames in order, without a hole; an empty list after a few quiet milliseconds.
 
         Raises:
-            AbortExecution: The stop that was asked for is complete.
+            StopIteration: The stop was asked for.
             JournalError: The journal could not be written.
         """
         if self._snapshot_to is not None:
             self._worker.durable_below(self._snapshot_to)
             self._snapshot_to = None
-            if self._is_drained:
-                raise AbortExecution
         if self._worker.failure is not None:
             raise self._worker.failure
-        if self._is_drained or self._stop.is_asked():
-            self._is_drained = True
-            return []
+        if self._stop.is_asked():
+            raise StopIteration
         return self._frames()
 
     def next_awake(self) -> datetime:

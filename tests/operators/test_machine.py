@@ -86,3 +86,9 @@ def test_a_key_is_discarded_when_every_machine_is_idle():
 
     assert chain.on_batch([1])[1] is False
     assert chain.on_batch([0])[1] is True
+
+
+def test_the_end_of_a_run_flushes_nothing_and_keeps_the_key():
+    chain = chain_builder([doubler, eater])(None)
+
+    assert chain.on_eof() == ([], False)
