@@ -115,9 +115,9 @@ class LogMemory:
 
     def sums_after(self, begin_us: int) -> tuple[list[int], int]:
         """Return what the blocks later than that sum to, by effect, and the oldest such block's time (0: none)."""
-        within = [time_us for time_us in self._sums if time_us > begin_us]
-        sums = [sum(column) for column in zip(*(self._sums[time_us] for time_us in within), strict=True)]
-        return sums or [0] * EFFECTS_SUMMED, min(within, default=0)
+        within = {time_us: sums for time_us, sums in self._sums.items() if time_us > begin_us}
+        rows = list(within.values())
+        return [sum([row[effect] for row in rows]) for effect in range(EFFECTS_SUMMED)], min(within, default=0)
 
     def _counts(self, log: TokenLog) -> bool:
         return log.effect < EFFECTS_SUMMED and log.amount_micros >= self._minimum_micros
