@@ -1,0 +1,199 @@
+"""When could a feed not see? From what became of connections and polls to rows of ``gaps``: missing data is never quiet.
+
+The law: a connection slot is either up, or has exactly one open gap; the row is written when the gap closes.
+
+A feed may need several connections for all its symbols. Each is a slot, watched by itself: while one is away, its symbols are
+not seen. A planned successor carries its predecessor's name and ``#`` with the next number (``1``, ``1#2``, ``1#3``); while
+either is up, the slot is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+import msgspec
+
+from market.events import Gap, Liquidation
+from market.parameters import Parameters
+from market.raw import Cause, FeedState, FeedStatus, Tick
+from operators.machine import Handler
+
+MAX_WATCHED = 10_000
+"""Connection slots, and polls that fail. Hundreds is much; beyond it new ones pass unwatched."""
+
+NOT_RUNNING = "process was not running"
+
+_BLIND_AFTER_US = 5_000_000
+"""The clock ticks once a second: where it is silent for longer than this, nobody was listening to the venues either."""
+
+
+class _Slot(msgspec.Struct, array_like=True):
+    """One connection slot.
+
+    Attributes:
+        labels: Connections known to be up: one, or two while a successor takes over. None, without a gap: up, label unknown.
+        gap_from_us: Begin of the open gap; ``None``: the slot is up.
+        is_doubtful: The gap is the process's own; an event shows that the connection survived it.
+    """
+
+    feed: str
+    name: str
+    labels: list[str]
+    gap_from_us: int | None = None
+    reason: str = ""
+    is_doubtful: bool = False
+
+
+class _State(msgspec.Struct, array_like=True):
+    """All that is saved. ``failing``: begin and reason by polled feed. ``heard_us``: newest tick or status."""
+
+    heard_us: int | None = None
+    slots: list[_Slot] = msgspec.field(default_factory=list)
+    failing: dict[str, tuple[int, str]] = msgspec.field(default_factory=dict)
+
+
+_STATE = msgspec.msgpack.Decoder(_State)
+
+
+class FeedWatch:
+    """Turn statuses into gaps. Everything passes on.
+
+    A slot's gap begins with the status that left it without a connection (the first refusal, where there never was one) and
+    ends when one is CONNECTED. A poll's lasts from POLL_FAILED to POLL_ANSWERED.
+
+    Ticks or statuses more than five seconds apart mean that the process was not running, or stood still: every slot that was
+    up has a gap from the earlier of the two until it is CONNECTED again or, should the connection have survived, until the
+    venue's next liquidation. Gaps of polls end there, for the new process reports a failing poll anew.
+
+    Repeated statuses change nothing. Bound: ``MAX_WATCHED``.
+    """
+
+    def __init__(self, parameters: Parameters, state: object | None = None) -> None:
+        """Build from a snapshot, or new. No parameter concerns it."""
+        del parameters
+        saved = _State() if state is None else _STATE.decode(cast("bytes", state))
+        self._heard_us = saved.heard_us
+        self._slots = {(slot.feed, slot.name): slot for slot in saved.slots}
+        self._failing = saved.failing
+        self._doubtful_venues = self._find_doubtful_venues()
+
+    def handlers(self) -> Mapping[type, Handler]:
+        """Own statuses and ticks; liquidations only show that a feed is alive."""
+        return {FeedStatus: self.on_status, Tick: self.on_tick, Liquidation: self.on_liquidation}
+
+    def on_tick(self, tick: Tick) -> Iterable[object]:
+        """Notice that nobody was listening."""
+        return (tick, *self._notice(tick.cause))
+
+    def on_status(self, status: FeedStatus) -> Iterable[object]:
+        """Open or close the gap of what the status speaks of; the status goes on before the gap."""
+        gaps = self._notice(status.cause)
+        state = status.state
+        if state is FeedState.CONNECTED:
+            gaps += self._connected(status)
+        elif state is FeedState.POLL_FAILED:
+            self._failed(status)
+        elif state is FeedState.POLL_ANSWERED:
+            gaps += self._answered(status.cause, status.feed)
+        else:
+            self._lost(status)
+        return (status, *gaps)
+
+    def on_liquidation(self, liquidation: Liquidation) -> Iterable[object]:
+        """Close what was doubtful: the connection has survived."""
+        if liquidation.venue not in self._doubtful_venues:
+            return (liquidation,)
+        doubtful = [slot for slot in self._slots.values() if slot.is_doubtful and _venue(slot.feed) == liquidation.venue]
+        gaps = [self._close(liquidation.cause, slot) for slot in doubtful]
+        self._doubtful_venues.discard(liquidation.venue)
+        return (liquidation, *gaps)
+
+    def snapshot(self) -> object:
+        """Return the state as bytes."""
+        return msgspec.msgpack.encode(_State(self._heard_us, list(self._slots.values()), self._failing))
+
+    def is_idle(self) -> bool:
+        """Never: forgetting what is connected would hide the next loss."""
+        return False
+
+    def _notice(self, cause: Cause) -> list[Gap]:
+        """Take note of the time; after a silence of the clock open the gaps of every slot and close those of polls."""
+        heard_us, self._heard_us = self._heard_us, cause.receive_time_us
+        if heard_us is None or cause.receive_time_us <= heard_us + _BLIND_AFTER_US:
+            return []
+        for slot in self._slots.values():
+            if slot.gap_from_us is None:
+                _open(slot, heard_us, NOT_RUNNING)
+                slot.is_doubtful = _is_of_liquidations(slot.feed)
+        self._doubtful_venues = self._find_doubtful_venues()
+        return [gap for feed in list(self._failing) for gap in self._answered(cause, feed)]
+
+    def _connected(self, status: FeedStatus) -> list[Gap]:
+        slot = self._slot(status)
+        if slot is None:
+            return []
+        if status.connection == slot.name:
+            slot.labels = [slot.name]  # the first of its line: what came before it is gone
+        elif status.connection not in slot.labels:
+            slot.labels = [*slot.labels[-1:], status.connection]
+        for other in self._slots.values():
+            if other.feed == slot.feed:
+                other.is_doubtful = False  # connections are being made: each will speak for itself
+        self._doubtful_venues = self._find_doubtful_venues()
+        return [] if slot.gap_from_us is None else [self._close(status.cause, slot)]
+
+    def _lost(self, status: FeedStatus) -> None:
+        slot = self._slot(status)
+        if slot is None:
+            return
+        slot.labels = [label for label in slot.labels if label != status.connection]
+        if not slot.labels and slot.gap_from_us is None:
+            _open(slot, status.cause.receive_time_us, status.reason)
+
+    def _failed(self, status: FeedStatus) -> None:
+        if status.feed in self._failing or self._has_room():
+            self._failing.setdefault(status.feed, (status.cause.receive_time_us, status.reason))
+
+    def _answered(self, cause: Cause, feed: str) -> list[Gap]:
+        if feed not in self._failing:
+            return []
+        from_us, reason = self._failing.pop(feed)
+        return [_gap(cause, feed, from_us, reason)]
+
+    def _close(self, cause: Cause, slot: _Slot) -> Gap:
+        gap = _gap(cause, slot.feed, cast("int", slot.gap_from_us), slot.reason)
+        slot.gap_from_us, slot.reason, slot.is_doubtful = None, "", False
+        return gap
+
+    def _slot(self, status: FeedStatus) -> _Slot | None:
+        """Return the slot that a connection fills; ``None`` when it is new and there is no room."""
+        name = status.connection.partition("#")[0]
+        slot = self._slots.get((status.feed, name))
+        if slot is None and self._has_room():
+            slot = self._slots[status.feed, name] = _Slot(status.feed, name, [])
+        return slot
+
+    def _has_room(self) -> bool:
+        return len(self._slots) + len(self._failing) < MAX_WATCHED
+
+    def _find_doubtful_venues(self) -> set[str]:
+        return {_venue(slot.feed) for slot in self._slots.values() if slot.is_doubtful}
+
+
+def _open(slot: _Slot, from_us: int, reason: str) -> None:
+    slot.labels, slot.gap_from_us, slot.reason = [], from_us, reason
+
+
+def _gap(cause: Cause, feed: str, from_us: int, reason: str) -> Gap:
+    # The end never lies before the begin, even should the clock have stepped back in between.
+    to_us = max(from_us, cause.receive_time_us)
+    return Gap(cause=cause, venue=_venue(feed), feed=feed, from_time_us=from_us, to_time_us=to_us, reason=reason)
+
+
+def _venue(feed: str) -> str:
+    return feed.partition("/")[0]
+
+
+def _is_of_liquidations(feed: str) -> bool:
+    return feed.split("/")[1:2] == ["liquidations"]
