@@ -62,7 +62,7 @@ class PollFeed:
     url: str
     every_seconds: float
     weight: float = 1.0
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, hash=False)
     timeout_seconds: float = 10.0
 
 
@@ -103,6 +103,9 @@ class Venue(Protocol):
 
     def instrument_polls(self, endpoints: Endpoints) -> Sequence[PollFeed]:
         """Describe what lists the contracts: asked before anything is subscribed, then hourly."""
+
+    def next_instrument_page(self, poll: PollFeed, payload: bytes) -> PollFeed | None:
+        """Describe the page after the one that ``poll`` brought; None after the last, or where lists have one page."""
 
     def websockets(self, endpoints: Endpoints, instruments: Sequence[RawInstrument]) -> Sequence[WebSocketFeed]:
         """Describe the connections that bring every symbol's liquidations."""
