@@ -218,38 +218,41 @@ def test_it_never_becomes_idle():
 # Properties
 
 
-@st.composite
-def histories(draw):
-    """Return statuses, ticks and liquidations of two feeds, with silences between them."""
-    items, at_s = [], 0.0
-    for _ in range(draw(st.integers(0, 30))):
-        at_s += draw(st.sampled_from([0, 0.5, 1, 2, 7, -1]))
-        feed, connection = draw(st.sampled_from([BINANCE, BYBIT])), draw(st.sampled_from(["1", "1#2", "1#3", "2"]))
-        items.append(
-            draw(
-                st.sampled_from(
-                    [
-                        tick(at_s),
-                        connected(at_s, connection, feed),
-                        lost(at_s, connection, feed),
-                        refused(at_s, connection, feed),
-                        poll_failed(at_s),
-                        poll_answered(at_s),
-                        liquidation(at_s, feed.partition("/")[0]),
-                    ]
-                )
-            )
-        )
+KINDS = {
+    "tick": lambda at_s, _connection, _feed: tick(at_s),
+    "connected": connected,
+    "lost": lost,
+    "refused": refused,
+    "poll_failed": lambda at_s, _connection, _feed: poll_failed(at_s),
+    "poll_answered": lambda at_s, _connection, _feed: poll_answered(at_s),
+    "liquidation": lambda at_s, _connection, feed: liquidation(at_s, feed.partition("/")[0]),
+}
+
+
+def history(steps):
+    at_s, items = 0.0, []
+    for pause_s, kind, connection, feed in steps:
+        at_s += pause_s
+        items.append(KINDS[kind](at_s, connection, feed))
     return items
 
 
+steps = st.tuples(
+    st.sampled_from([0, 0.5, 1, 2, 7, -1]),
+    st.sampled_from(sorted(KINDS)),
+    st.sampled_from(["1", "1#2", "1#3", "2"]),
+    st.sampled_from([BINANCE, BYBIT]),
+)
+histories = st.lists(steps, max_size=30).map(history)
+
+
 @settings(max_examples=80)
-@given(items=histories(), restarts=st.sets(st.integers(0, 30)))
+@given(items=histories, restarts=st.sets(st.integers(0, 30)))
 def test_a_restart_at_any_point_changes_nothing(items, restarts):
     assert run(build, items, restarts) == run(build, items)
 
 
-@given(items=histories())
+@given(items=histories)
 def test_whatever_comes_passes_on_first_and_the_state_stays_bounded(items):
     machine = build(None)
     for item in items:
