@@ -224,7 +224,7 @@ def _steps(value: float) -> int:
 def fit_history(days: Iterable[tuple[str, float | None, float | None]], upto_day: str) -> DifficultyReading | None:
     """Return what was known at the end of ``upto_day`` (inclusive) from rows of day, price in USD and difficulty.
 
-    Rows may come in any order; those without a price, or with a price or a difficulty of zero, do not enter. The reading is
+    Rows may come in any order; those without a finite price and difficulty above zero do not enter. The reading is
     of the last day that enters, which is earlier than ``upto_day`` where that has no row; ``None`` when none enters.
 
     Raises:
@@ -233,6 +233,6 @@ def fit_history(days: Iterable[tuple[str, float | None, float | None]], upto_day
     last = day_number(upto_day)
     model = DifficultyModel()
     for number, price_usd, difficulty in sorted((day_number(day), price or 0.0, work or 0.0) for day, price, work in days):
-        if number <= last and price_usd > 0 and difficulty > 0:
+        if number <= last and 0 < price_usd < math.inf and 0 < difficulty < math.inf:
             model.add(number, price_usd, difficulty)
     return model.reading() if model.days else None

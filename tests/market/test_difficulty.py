@@ -210,7 +210,13 @@ def test_rows_may_come_in_any_order():
 
 def test_days_without_a_price_or_a_difficulty_do_not_enter():
     rows = wandering(40)
-    gaps = [("2009-01-04", None, 0.0), ("2009-01-05", 0.0, 1.0), ("2010-01-05", 5.0, 0.0), ("2015-02-20", None, 5e10)]
+    gaps = [
+        ("2009-01-04", None, 0.0),
+        ("2009-01-05", 0.0, 1.0),
+        ("2010-01-05", 5.0, 0.0),
+        ("2015-02-20", None, 5e10),
+        ("2015-02-21", math.nan, math.inf),
+    ]
 
     reading = fit_history(gaps + rows, "2015-02-20")
 
