@@ -128,6 +128,10 @@ class Settings(BaseSettings):
         """Where the tables are."""
         return self.sink.tables_uri or str(self.data_dir / "tables")
 
+    def storage_options(self) -> dict[str, str]:
+        """Return what the object store wants, in plain text: for delta-rs, never for a log."""
+        return {name: value.get_secret_value() for name, value in self.sink.storage_options.items()}
+
     @classmethod
     def settings_customise_sources(
         cls,
