@@ -1,4 +1,4 @@
-"""A market in cascade, as frames: the load of every benchmark. Deterministic from its seed; wire formats are the venues' own."""
+"""A market in cascade, as frames in the venues' own formats: the load of every benchmark. Deterministic from its seed."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ passes on what it does not own, so that every asset meets its events in sequence
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,9 @@ from operators.miners import Miners
 from operators.normalise import Normalise
 from operators.scores import Scores
 from operators.stablecoins import Stablecoins
+
+EventObserver = Callable[[Sequence[Any]], None]
+"""Told of every event that leaves the last step, in order, by the batch. Quick; raises nothing."""
 
 MARKET_WIDE = "-"
 """Key of events that belong to no asset."""

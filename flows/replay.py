@@ -33,6 +33,11 @@ class ReplaySource(FixedPartitionedSource[Frame, int]):
         self._frames_from = frames_from
         self._first_sequence = first_sequence
         self.emitted = 0
+        self.is_stopped = False
+
+    def stop(self) -> None:
+        """End after the batch under way; a later run with the same data directory carries on. Any thread."""
+        self.is_stopped = True
 
     def list_parts(self) -> list[str]:
         """Return the one partition."""
@@ -56,7 +61,7 @@ class _ReplayPartition(StatefulSourcePartition[Frame, int]):
         Raises:
             StopIteration: There are no more.
         """
-        batch = list(islice(self._frames, _BATCH_FRAMES))
+        batch = [] if self._source.is_stopped else list(islice(self._frames, _BATCH_FRAMES))
         if not batch:
             raise StopIteration
         self._next = batch[-1].cause.sequence + 1

@@ -34,13 +34,19 @@ class StatusPayload(msgspec.Struct, frozen=True):
 
 
 class SourceObserver(Protocol):
-    """Who wants to know how the source fares; called on the event loop's thread."""
+    """Who wants to know how the source fares. Methods are quick and raise nothing."""
 
     def frames_received(self, feed: str, count: int, payload_bytes: int) -> None:
         """Count frames of one feed that were journaled."""
 
     def queue_depth(self, frames: int) -> None:
         """Take the number of frames journaled and not yet handed to the flow."""
+
+    def batch_handed_on(self) -> None:
+        """Take note that the flow moves: it was handed a batch, maybe an empty one. The flow's thread."""
+
+    def journal_size(self, size_bytes: int, frames: int) -> None:
+        """Take the journal's size at the end of an epoch. The flow's thread."""
 
 
 class FrameGroup(msgspec.Struct, frozen=True, gc=False):

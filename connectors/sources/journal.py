@@ -61,6 +61,11 @@ class Journal:
         """The number that the next appended frame gets."""
         return self._newest + 1
 
+    @property
+    def frame_count(self) -> int:
+        """How many frames can be read."""
+        return self._newest - self._trimmed
+
     def append(self, rows: Sequence[FrameRow]) -> int:
         """Write a group of frames in one transaction; return the first one's sequence number. Writer's thread only.
 

@@ -114,27 +114,35 @@ class FrameSource(FixedPartitionedSource[Frame, int]):
         _check(journal, next_sequence, self._committed())
         inbox = Inbox(journal, self._observer)
         worker = _Transports(lambda: self._collect(inbox), inbox, journal, self._retention)
-        return FramePartition(
-            for_part, journal=journal, inbox=inbox, worker=worker, next_sequence=next_sequence, stop=self._stop
-        )
+        return FramePartition(for_part, _Room(journal, inbox, worker, self._stop, self._observer), next_sequence)
+
+
+@dataclass(frozen=True)
+class _Room:
+    """What a partition stands in."""
+
+    journal: Journal
+    inbox: Inbox
+    worker: _Transports
+    stop: StopSignal
+    observer: SourceObserver | None
 
 
 class FramePartition(StatefulSourcePartition[Frame, int]):
     """Emit frames from the journal until it is caught up with, then from the queue, then from either as need be."""
 
-    def __init__(
-        self, name: str, *, journal: Journal, inbox: Inbox, worker: _Transports, next_sequence: int, stop: StopSignal
-    ) -> None:
+    def __init__(self, name: str, room: _Room, next_sequence: int) -> None:
         """Start the transports: frames that they bring wait in the queue while older ones come from the journal."""
         self._name = name
-        self._journal = journal
-        self._inbox = inbox
-        self._worker = worker
+        self._journal = room.journal
+        self._inbox = room.inbox
+        self._worker = room.worker
+        self._stop = room.stop
+        self._observer = room.observer
         self._next = next_sequence
-        self._stop = stop
         self._snapshot_to: int | None = None
         self._held: FrameGroup | None = None
-        worker.start()
+        self._worker.start()
 
     def next_batch(self) -> list[Frame]:
         """Return the next frames in order, without a hole; an empty list after a few quiet milliseconds.
@@ -143,6 +151,8 @@ class FramePartition(StatefulSourcePartition[Frame, int]):
             StopIteration: The stop was asked for.
             JournalError: The journal could not be written.
         """
+        if self._observer is not None:
+            self._observer.batch_handed_on()
         if self._snapshot_to is not None:
             self._worker.durable_below(self._snapshot_to)
             self._snapshot_to = None
@@ -160,6 +170,8 @@ class FramePartition(StatefulSourcePartition[Frame, int]):
         """Return the next sequence number to emit, after what is below it has reached the disk."""
         self._journal.sync()
         self._snapshot_to = self._next
+        if self._observer is not None:
+            self._observer.journal_size(self._journal.bytes_on_disk(), self._journal.frame_count)
         return self._next
 
     def close(self) -> None:

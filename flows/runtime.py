@@ -1,0 +1,241 @@
+"""What one process needs around the flow: its data directory, tables, metrics and sources; and how it starts and stops."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+
+import structlog
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.run import cli_main
+
+from connectors.sinks.delta import DeltaSink, DeltaTables
+from connectors.sinks.health import HealthServer, HealthState
+from connectors.sinks.metrics import EventObserver, Metrics, MetricsSink
+from connectors.sinks.observer import SinkObserver
+from connectors.sinks.spool import Spool
+from connectors.sources.chain.addresses import exchange_addresses
+from connectors.sources.chain.ethereum import ethereum_feed
+from connectors.sources.collector import Collection, MiningFeeds, collect
+from connectors.sources.feed import Endpoints, PollFeed
+from connectors.sources.frame import Frame
+from connectors.sources.jsonrpc import ChainFeed
+from connectors.sources.registry import MINING, VENUES
+from connectors.sources.source import FrameSource, Retention, StopSignal
+from flows.cascade import build
+from flows.settings import MiningSource, Settings
+
+PARTITION = "0"
+"""Feed partition of a process that has the whole market."""
+
+LOCK_NAME = "lock"
+_DRAIN_SECONDS = 20.0
+
+_log = structlog.get_logger(__name__)
+
+
+class DataDirectoryError(Exception):
+    """The data directory cannot be used: another process holds it, or it cannot be written."""
+
+
+class Runtime:
+    """Everything of one process around the dataflow. A context manager: what it opens it closes."""
+
+    def __init__(
+        self, settings: Settings, *, observers: Sequence[EventObserver] = (), sink_observers: Sequence[SinkObserver] = ()
+    ) -> None:
+        """Take the settings; nothing is opened yet.
+
+        Args:
+            settings: Of this process.
+            observers: Told of every event after the last step, besides the metrics.
+            sink_observers: Told of rows and commits, besides metrics and health.
+        """
+        self.settings = settings
+        self.stop = StopSignal()
+        self.metrics = Metrics()
+        self.health = HealthState()
+        self._observers = observers
+        self._sink_observers = sink_observers
+        self._addresses = exchange_addresses()
+        self.metrics_url = ""
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Runtime:
+        """Hold the data directory and serve metrics.
+
+        Raises:
+            DataDirectoryError: It is in use or cannot be written.
+            HealthServerError: Nothing can be served at the port.
+        """
+        with ExitStack() as opened:
+            opened.enter_context(held(self.settings.data_dir))
+            where = self.settings.metrics
+            server = HealthServer(self.metrics.registry, self.health, host=where.host, port=where.port)
+            server.start()
+            opened.callback(server.close)
+            self.metrics_url = f"http://{where.host}:{server.port}"
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Release them."""
+        self._opened.close()
+
+    def tables_sink(self) -> DeltaSink:
+        """Return the sink of this process's tables."""
+        settings = self.settings
+        return DeltaSink(
+            DeltaTables(settings.tables_uri, settings.storage_options()),
+            Spool(settings.data_dir / "spool", settings.sink.spool_limit_bytes),
+            commit_interval_seconds=settings.sink.commit_interval_seconds,
+            observers=(self.metrics, self.health, *self._sink_observers),
+        )
+
+    def live_source(self, tables: DeltaSink) -> FrameSource:
+        """Return the source of everything that the settings name."""
+        settings = self.settings
+        folder = settings.data_dir / "journal"
+        folder.mkdir(exist_ok=True)
+        collection = collection_of(settings)
+        self.health.expect_feeds(f"{name}/liquidations" for name in settings.venues)
+        return FrameSource(
+            partition=PARTITION,
+            journal_path=folder / f"{PARTITION}.db",
+            collect=lambda inbox: collect(collection, inbox),
+            committed=lambda: tables.highest_sequence(PARTITION),
+            stop=self.stop,
+            retention=Retention(settings.journal.retention_seconds, settings.journal.limit_bytes),
+            observer=_SourceObservers(self.metrics, self.health),
+        )
+
+    def flow(self, source: Source[Frame], tables: DeltaSink) -> Dataflow:
+        """Return the dataflow between them."""
+        return build(
+            source,
+            tables=tables,
+            metrics=MetricsSink(self.metrics.observe_batch, self.health.observe_batch, *self._observers),
+            parameters=self.settings.parameters,
+            addresses=self._addresses,
+        )
+
+    def run(self, source: Source[Frame], tables: DeltaSink) -> None:
+        """Run until the source ends or a stop is asked for, then commit what is spooled. The main thread's, as Bytewax wants.
+
+        Raises:
+            DeltaTablesError: The tables are not this program's.
+            JournalError: The journal does not fit the saved state or the tables.
+            SpoolError: The spool cannot be read or written.
+        """
+        cli_main(
+            self.flow(source, tables),
+            epoch_interval=timedelta(seconds=self.settings.epoch_seconds),
+            recovery_config=recovery(self.settings.data_dir),
+        )
+        if not tables.drain(_DRAIN_SECONDS):
+            _log.warning("rows_left_in_spool", error=tables.last_error, remedy="start again: they are committed then")
+
+
+@dataclass(frozen=True)
+class _SourceObservers:
+    """Tells metrics all of the source, and health that the flow moves."""
+
+    metrics: Metrics
+    health: HealthState
+
+    def frames_received(self, feed: str, count: int, payload_bytes: int) -> None:
+        self.metrics.frames_received(feed, count, payload_bytes)
+
+    def queue_depth(self, frames: int) -> None:
+        self.metrics.queue_depth(frames)
+
+    def batch_handed_on(self) -> None:
+        self.metrics.batch_handed_on()
+        self.health.batch_handed_on()
+
+    def journal_size(self, size_bytes: int, frames: int) -> None:
+        self.metrics.journal_size(size_bytes, frames)
+
+
+def recovery(data_dir: Path) -> RecoveryConfig:
+    """Return where state is saved, made at first use."""
+    folder = data_dir / "recovery"
+    folder.mkdir(exist_ok=True)
+    if not any(folder.glob("part-*.sqlite3")):
+        init_db_dir(folder, 1)
+    return RecoveryConfig(folder)
+
+
+def collection_of(settings: Settings) -> Collection:
+    """Return all that the settings ask to receive."""
+    venues = [(VENUES[name], _endpoints(settings, name)) for name in settings.venues]
+    return Collection(
+        venues=venues,
+        watched_assets=frozenset(settings.parameters.watch.watched_assets),
+        chain=_chain(settings),
+        mining=_mining(settings),
+        ssl_context=ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file is not None else None,
+    )
+
+
+@contextmanager
+def held(data_dir: Path) -> Iterator[None]:
+    """Hold a data directory for this process alone; it is made when missing.
+
+    Raises:
+        DataDirectoryError: It is in use or cannot be written.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = os.open(data_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise DataDirectoryError(
+            f"cannot write the data directory {data_dir}: {error.strerror}; choose another with --data"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise DataDirectoryError(
+            f"another process uses the data directory {data_dir}; stop it, or choose another directory with --data"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _endpoints(settings: Settings, venue: str) -> Endpoints:
+    replaced = settings.endpoints.get(venue)
+    return VENUES[venue].endpoints if replaced is None else Endpoints(replaced.rest_url, replaced.websocket_url)
+
+
+def _chain(settings: Settings) -> ChainFeed | None:
+    chain = settings.chain
+    if chain.url is None:
+        return None
+    return ethereum_feed(
+        chain.url.get_secret_value(),
+        exchange_addresses(),
+        confirmations=chain.confirmations,
+        poll_seconds=chain.poll_seconds,
+        lookback_blocks=chain.lookback_blocks,
+    )
+
+
+def _mining(settings: Settings) -> MiningFeeds | None:
+    def polls(name: MiningSource | None) -> Sequence[PollFeed]:
+        if name is None:
+            return ()
+        return MINING[name].polls(settings.mining.base_urls.get(name, MINING[name].base_url))
+
+    return MiningFeeds(polls(settings.mining.source), polls(settings.mining.fallback)) if settings.mining.source else None
