@@ -243,7 +243,7 @@ def filled(rows) -> DifficultyModel:
 
 
 @given(st.integers(1, 59))
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 def test_a_copy_goes_on_by_itself(at):
     rows = wandering(60)
     model = filled(rows[:at])
