@@ -36,7 +36,7 @@ POLL_CONNECTION = "poll"
 """What a poll's status says as its connection."""
 
 _PATIENCE_SECONDS = 60.0
-"""A poll of a longer period asks once at the start, and retries between its places: nobody waits an hour for a first value."""
+"""A poll of such a period or a longer one asks once at the start, and retries between its places: its value is worth more."""
 
 _OFFSET_SHARE = 0.1
 """Of a period: polls of one period are spread over so much of it."""
@@ -213,7 +213,7 @@ class _Poller:
         self._policy = policy
         self._health = health or _Health()
         self._is_failing = False
-        self._is_patient = feed.every_seconds <= _PATIENCE_SECONDS
+        self._is_patient = feed.every_seconds < _PATIENCE_SECONDS
         self._every_us = round(feed.every_seconds * 1_000_000)
         self._offset_us = slot_offset_us(feed.name, every_us=self._every_us)
         ceiling = max(policy.max_delay_seconds, feed.every_seconds * _RETRY_SHARE)
