@@ -13,6 +13,7 @@ from connectors.sources.mining.blockchain_com import BLOCKCHAIN_COM
 from connectors.sources.mining.coin_metrics import COIN_METRICS
 from connectors.sources.mining.daily import MiningSource
 from connectors.sources.mining.mempool import MEMPOOL
+from connectors.sources.recorded import RECORDED
 from connectors.sources.venues.binance import BINANCE_USDM
 from connectors.sources.venues.bybit import BYBIT_INVERSE, BYBIT_LINEAR
 from connectors.sources.venues.okx import OKX
@@ -39,6 +40,7 @@ _SOURCES: Mapping[str, Source] = {
     **VENUES,
     ETHEREUM.id: ETHEREUM,
     **MINING,
+    "recorded": RECORDED,
 }
 
 
