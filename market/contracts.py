@@ -50,6 +50,9 @@ _MIN_FLOAT = float(_MIN_NUMBER)
 EXACT = Context(prec=4 * _MAX_TEXT, rounding=ROUND_HALF_EVEN)
 """Room for the exact product of any two numbers, a contract size and a settlement price."""
 
+QUOTIENT = Context(prec=40, rounding=ROUND_HALF_EVEN)
+"""For divisions, which may have no end: a float keeps 17 digits of them."""
+
 _OPERATOR_DIGITS = 28  # precision of Python's own context, in which ``*`` works
 
 
@@ -159,18 +162,20 @@ class Contract:
     is_perpetual: bool
     _micros: Decimal = field(init=False, repr=False, compare=False)
     _coins: Decimal = field(init=False, repr=False, compare=False)
+    _is_linear: bool = field(init=False, repr=False, compare=False)
     _is_coin: bool = field(init=False, repr=False, compare=False)
     _exact_text: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Prepare what every measurement of a linear contract needs."""
+        """Prepare what every measurement needs."""
         micros = EXACT.normalize(EXACT.multiply(self.contract_size, Decimal(MICROS_PER_USD)))
+        digits = _OPERATOR_DIGITS - len(micros.as_tuple().digits)
         is_linear = self.kind is ContractKind.LINEAR
-        coins = EXACT.multiply(self.contract_size, Decimal(self.multiplier))
         object.__setattr__(self, "_micros", micros)
-        object.__setattr__(self, "_coins", coins)
-        object.__setattr__(self, "_is_coin", self.multiplier == 1 and self.contract_size == 1)
-        object.__setattr__(self, "_exact_text", _OPERATOR_DIGITS - len(micros.as_tuple().digits) if is_linear else 0)
+        object.__setattr__(self, "_coins", EXACT.multiply(self.contract_size, Decimal(self.multiplier)))
+        object.__setattr__(self, "_is_linear", is_linear)
+        object.__setattr__(self, "_is_coin", is_linear and self.multiplier == 1 and self.contract_size == 1)
+        object.__setattr__(self, "_exact_text", -1 if self.kind is ContractKind.QUANTO else digits)
 
     @classmethod
     def from_instrument(cls, raw: RawInstrument) -> Contract:
@@ -225,8 +230,8 @@ class Contract:
     ) -> Measured:
         """Return the face value of so many contracts at a price.
 
-        The usual case (linear, short texts) is done at once with Python's operators, whose 28 digits are then exact;
-        everything else, and every refusal, is left to the careful way.
+        The usual case (not quanto, short texts) is done at once with Python's operators, whose 28 digits are then exact but
+        for a quotient's; everything else, and every refusal, is left to the careful way.
 
         Args:
             price_text: Quote currency per unit.
@@ -245,16 +250,22 @@ class Contract:
                 base_quantity = float(quantity_text)
                 if _MIN_FLOAT < price < _MAX_FLOAT and _MIN_FLOAT < base_quantity < _MAX_FLOAT:
                     quantity = Decimal(quantity_text)
-                    micros = round(Decimal(price_text) * quantity * self._micros)
+                    micros = round(
+                        Decimal(price_text) * quantity * self._micros if self._is_linear else quantity * self._micros
+                    )
                     if 0 < micros <= max_notional_micros:
                         if not self._is_coin:
-                            base_quantity = float(quantity * self._coins)
-                            if self.multiplier != 1:
-                                price = float(Decimal(price_text) / self.multiplier)
+                            price, base_quantity = self._per_coin_and_coins(price, price_text, quantity)
                         return Measured(price, base_quantity, micros)
             except ValueError:
                 pass  # the careful way says what is wrong with it
         return self._measure_carefully(price_text, quantity_text, max_notional_micros, settlement_usd)
+
+    def _per_coin_and_coins(self, price: float, price_text: str, quantity: Decimal) -> tuple[float, float]:
+        coins = quantity * self._coins
+        if not self._is_linear:
+            coins /= Decimal(price_text)
+        return price if self.multiplier == 1 else float(Decimal(price_text) / self.multiplier), float(coins)
 
     def _measure_carefully(self, price_text: str, quantity_text: str, limit: int, settlement_usd: float | None) -> Measured:
         price = positive(price_text, "price")
@@ -276,7 +287,7 @@ class Contract:
         counted = EXACT.multiply(quantity, self.contract_size)
         if self.kind is ContractKind.INVERSE:
             return counted
-        if self.kind is ContractKind.LINEAR:
+        if self._is_linear:
             return EXACT.multiply(counted, price)
         if settlement_usd is None:
             raise UnsupportedContractError(f"settles in {self.settle_asset}, whose price in USD is not known")
@@ -284,10 +295,10 @@ class Contract:
 
     def coins(self, price: Decimal, quantity: Decimal, usd: Decimal) -> Decimal:
         """Return the coins of ``quantity`` contracts; ``usd`` is their face value at ``price`` per unit."""
-        if self.kind is ContractKind.LINEAR:
+        if self._is_linear:
             return EXACT.multiply(quantity, self._coins)
-        return EXACT.multiply(EXACT.divide(usd, price), Decimal(self.multiplier))
+        return EXACT.multiply(QUOTIENT.divide(usd, price), Decimal(self.multiplier))
 
     def per_coin(self, price: Decimal) -> Decimal:
         """Return USD per coin of a price per unit."""
-        return EXACT.divide(price, Decimal(self.multiplier))
+        return price if self.multiplier == 1 else EXACT.divide(price, Decimal(self.multiplier))

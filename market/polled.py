@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from market.contracts import EXACT, AbsurdValueError, Contract, not_negative, number, positive
+from market.contracts import EXACT, QUOTIENT, AbsurdValueError, Contract, not_negative, number, positive
 from market.events import BookDepth, Derivatives
 from market.raw import ContractKind, RawBookDepth, RawDerivatives
 
@@ -68,7 +68,7 @@ def measure_derivatives(
         funding_interval_hours=_to_float(interval),
         funding_rate_8h=None
         if rate is None or interval is None
-        else float(EXACT.divide(EXACT.multiply(rate, _EIGHT), interval)),
+        else float(QUOTIENT.divide(EXACT.multiply(rate, _EIGHT), interval)),
         long_short_ratio=_to_float(_positive_or_none(raw.long_short_ratio, "long/short ratio")),
     )
 
@@ -90,7 +90,7 @@ def _open_interest(
             per_unit = _ANY if mark is None else EXACT.multiply(mark, Decimal(contract.multiplier))
             usd = contract.notional(per_unit, contracts, settlement_usd)
     if mark is not None:
-        coins = EXACT.divide(usd, mark) if coins is None and usd is not None else coins
+        coins = QUOTIENT.divide(usd, mark) if coins is None and usd is not None else coins
         usd = EXACT.multiply(coins, mark) if usd is None and coins is not None else usd
     return coins, usd
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market.contracts import (
@@ -161,13 +161,13 @@ def test_an_exponent_is_a_number():
     assert BTCUSDT.measure("6.5e4", "1E-3", TEN_BILLION) == Measured(65_000.0, 0.001, 65_000_000)
 
 
-DECIMALS = st.decimals(min_value=Decimal("1e-10"), max_value=Decimal("1e8"), allow_nan=False, allow_infinity=False)
+NUMBERS = st.builds("{}.{}".format, st.integers(0, 10**8), st.text("0123456789", min_size=1, max_size=30))
 CONTRACTS = st.sampled_from([BTCUSDT, PEPE, OKX_BTC, contract(contract_size="0.00012345678901234567")])
 
 
-@given(price=DECIMALS, quantity=DECIMALS, of=CONTRACTS)
-def test_linear_arithmetic_is_exact_whatever_the_number_of_digits(price, quantity, of):
-    price_text, quantity_text = f"{price:f}", f"{quantity:f}"
+@given(price_text=NUMBERS, quantity_text=NUMBERS, of=CONTRACTS)
+@settings(deadline=None)
+def test_linear_arithmetic_is_exact_whatever_the_number_of_digits(price_text, quantity_text, of):
     counted = Fraction(quantity_text) * Fraction(of.contract_size)
     micros = round(counted * Fraction(price_text) * 1_000_000)
     if micros == 0:
@@ -178,7 +178,25 @@ def test_linear_arithmetic_is_exact_whatever_the_number_of_digits(price, quantit
     assert measured == Measured(float(Fraction(price_text) / of.multiplier), float(counted * of.multiplier), micros)
 
 
+INVERSE = st.sampled_from([COIN_MARGINED, contract(base="1000PEPE", kind=ContractKind.INVERSE, contract_size="100")])
+
+
+@given(price_text=NUMBERS, quantity_text=NUMBERS, of=INVERSE)
+@settings(deadline=None)
+def test_inverse_arithmetic_is_exact_in_dollars_and_nearly_in_coins(price_text, quantity_text, of):
+    usd = Fraction(quantity_text) * Fraction(of.contract_size)
+    per_coin = Fraction(price_text) / of.multiplier
+    micros = round(usd * 1_000_000)
+    if micros == 0 or per_coin < Fraction("1e-15"):
+        return
+
+    measured = of.measure(price_text, quantity_text, 10**40)
+
+    assert measured == Measured(float(per_coin), pytest.approx(float(usd / per_coin), rel=1e-15), micros)
+
+
 @given(price=st.text(max_size=70), quantity=st.text(max_size=70), of=st.sampled_from([BTCUSDT, PEPE, COIN_MARGINED, QUANTO]))
+@settings(deadline=None)
 def test_any_text_is_measured_or_refused(price, quantity, of):
     with suppress(ContractError):
         assert 0 < of.measure(price, quantity, TEN_BILLION).notional_micros <= TEN_BILLION
