@@ -58,8 +58,7 @@ class _Written:
 def run_simulated(settings: Settings, *, scenario: str, seed: int, seconds: float | None, is_terminal: bool) -> None:
     """Watch a simulated market that runs beside this process."""
     with simulated_market(scenario, seed) as url:
-        data_dir = settings.data_dir
-        settings = load_settings({"data_dir": data_dir, **simulated_endpoints(url, settings.venues)})
+        settings = load_settings({**settings.model_dump(exclude_unset=True), **simulated_endpoints(url, settings.venues)})
         run_live(settings, seconds=seconds, is_terminal=is_terminal, market=f"simulated market, {scenario}, seed {seed}")
 
 

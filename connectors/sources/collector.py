@@ -24,6 +24,7 @@ from market.contracts import split_multiplier
 from market.raw import Cause, ContractKind, RawInstrument
 
 INSTRUMENTS_CHANNEL = "instruments"
+_OVERLAP_SECONDS = 5.0  # until the successor's subscription has surely taken effect; what both bring is de-duplicated
 _REFRESH_SECONDS = 3600.0  # new contracts are announced days ahead; an hour late costs only dead letters
 _WATCHED_QUOTES = frozenset({"USDT", "USDC", "USD"})
 _NOWHERE = Cause("", 0, 0)  # instruments are read twice: here to know what to subscribe, in the flow for the contract table
@@ -51,7 +52,8 @@ class Collection:
 
 async def collect(collection: Collection, inbox: Inbox) -> None:
     """Receive until cancelled. A transport's own failure is a status and a retry; only a bug ends this."""
-    async with httpx.AsyncClient(verify=collection.ssl_context or True, follow_redirects=False) as client:
+    direct = dict.fromkeys(("all://127.0.0.1", "all://localhost"))  # no proxy stands before this machine itself
+    async with httpx.AsyncClient(verify=collection.ssl_context or True, mounts=direct) as client:
         jobs: list[Coroutine[Any, Any, None]] = [
             _Desk(venue, endpoints, collection, client, inbox).run() for venue, endpoints in collection.venues
         ]
@@ -114,7 +116,7 @@ class _Desk:
             if feed not in self._running:
                 self._running[feed] = asyncio.ensure_future(self._transport(feed))
         for feed in set(self._running) - set(wanted):
-            self._running.pop(feed).cancel()
+            asyncio.get_running_loop().call_later(_OVERLAP_SECONDS, self._running.pop(feed).cancel)
 
     def _transport(self, feed: WebSocketFeed | PollFeed) -> Coroutine[Any, Any, None]:
         if isinstance(feed, WebSocketFeed):
