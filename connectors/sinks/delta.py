@@ -1,0 +1,206 @@
+"""The one sink: rows of every table, each exactly once, through a spool into Delta tables.
+
+Bytewax 0.21.1 calls, within an epoch: the source's ``snapshot``, the remaining ``write_batch``, the sink's ``snapshot``, and
+then makes the epoch durable. So when an epoch is durable its rows are in the spool; and when an epoch is replayed, rows that
+the spool or the table has are recognised by their sequence numbers and dropped. The partition needs no state of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from connectors.sinks.delta_tables import DeltaTables, DeltaTablesError, OtherWriterError, SchemaDiffersError
+from connectors.sinks.observer import SinkObserver, SinkObservers
+from connectors.sinks.sequences import in_order, rows_after
+from connectors.sinks.spool import Spool
+from connectors.sinks.table_columns import Table, to_arrow
+from connectors.sinks.tables import TABLE_OF
+from connectors.sinks.uploader import Uploader
+
+__all__ = [
+    "DeltaSink",
+    "DeltaTables",
+    "DeltaTablesError",
+    "OtherWriterError",
+    "RowOrderError",
+    "RowsPartition",
+    "SchemaDiffersError",
+]
+
+DEFAULT_COMMIT_INTERVAL_SECONDS = 5.0
+
+_PARTITION = "rows"
+_CHUNK_EVENTS = 500  # turned into Arrow at once: spreads the work over the epoch, and fits the processor's caches
+
+
+class RowOrderError(Exception):
+    """An event came with a cause older than rows that are durable already: an operator's error."""
+
+
+class DeltaSink(FixedPartitionedSink[Any, None]):
+    """Events, keyed by any text, become rows of their tables. Events of no table are passed over."""
+
+    def __init__(
+        self,
+        tables: DeltaTables,
+        spool: Spool,
+        *,
+        commit_interval_seconds: float = DEFAULT_COMMIT_INTERVAL_SECONDS,
+        observers: Sequence[SinkObserver] = (),
+    ) -> None:
+        """Describe the sink; nothing is opened before Bytewax builds the partition, or somebody asks what is there."""
+        self._tables = tables
+        self._spool = spool
+        self._commit_interval_seconds = commit_interval_seconds
+        self._observer = SinkObservers(observers)
+        self._uploader: Uploader | None = None
+
+    def list_parts(self) -> list[str]:
+        """Return the one partition."""
+        return [_PARTITION]
+
+    def part_fn(self, item_key: str) -> int:  # noqa: ARG002 - Bytewax's
+        """Return the one partition's place."""
+        return 0
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> RowsPartition:  # noqa: ARG002 - Bytewax's
+        """Open the tables and the spool, and start to commit what is pending.
+
+        Raises:
+            DeltaTablesError: The tables cannot be reached, or are not this program's, or the spool holds other rows.
+            SpoolError: A file in the spool cannot be read.
+        """
+        self._open()
+        for table, files in self._spool.pending().items():
+            for file in files:
+                self._tables.check_rows(table, self._spool.read(file))
+        self._uploader = Uploader(
+            self._spool, self._tables, interval_seconds=self._commit_interval_seconds, observer=self._observer
+        )
+        self._uploader.start()
+        return RowsPartition(self._tables, self._spool, self._uploader, self._observer)
+
+    def highest_sequence(self, feed_partition: str) -> int:
+        """Return the highest sequence number of a feed partition that any table or spool file had at first; 0 when none.
+
+        Raises:
+            DeltaTablesError: The tables cannot be reached, or are not this program's.
+            SpoolError: A file in the spool cannot be read.
+        """
+        self._open()
+        return max(_reached(self._tables, self._spool, name, feed_partition) for name in self._tables.names)
+
+    def drain(self, timeout_seconds: float) -> bool:
+        """Commit what is in the spool, after the flow has ended; says whether all of it was committed in time.
+
+        Raises:
+            DeltaTablesError: It never can be.
+            SpoolError: A file cannot be read any more.
+        """
+        return self._uploader is None or self._uploader.drain(timeout_seconds)
+
+    def release(self) -> None:
+        """Make a flow that waits for room in the spool give up, so that it can be stopped. Nothing is lost."""
+        self._spool.close()
+
+    @property
+    def last_error(self) -> str | None:
+        """What is wrong with the store at present."""
+        return None if self._uploader is None else self._uploader.last_error
+
+    def _open(self) -> None:
+        self._spool.observer = self._observer
+        self._spool.open()
+        self._tables.open()
+
+
+class RowsPartition(StatefulSinkPartition[Any, None]):
+    """Collect an epoch's rows, and make them durable at its end."""
+
+    def __init__(self, tables: DeltaTables, spool: Spool, uploader: Uploader, observer: SinkObserver) -> None:
+        """Start with nothing collected; what the spool and the tables have is looked up per feed partition."""
+        self._spool = spool
+        self._uploader = uploader
+        self._observer = observer
+        self._buffers = {
+            event_type: _Buffer(table, tables, spool) for event_type, table in TABLE_OF.items() if table.name in tables.names
+        }
+
+    def write_batch(self, values: list[Any]) -> None:
+        """Take events in the order they come."""
+        buffer_of = self._buffers.get
+        for event in values:
+            buffer = buffer_of(type(event))
+            if buffer is not None:
+                buffer.events.append(event)
+        for buffer in self._buffers.values():
+            if len(buffer.events) >= _CHUNK_EVENTS:
+                buffer.pack()
+
+    def snapshot(self) -> None:
+        """Make the epoch's rows durable in the spool; waits while it is full.
+
+        Raises:
+            SpoolError: They could not be made durable; the epoch must not become durable either.
+            RowOrderError: An operator gave an event a cause of long ago.
+        """
+        for buffer in self._buffers.values():
+            rows = buffer.take()
+            if rows is not None:
+                self._spool.write(buffer.table.name, rows)
+                self._observer.rows_spooled(buffer.table.name, rows.num_rows)
+
+    def close(self) -> None:
+        """Stop committing. Bytewax calls this after a panic too, so nothing is written here."""
+        self._uploader.stop()
+
+
+class _Buffer:
+    """One table's events and rows of the epoch."""
+
+    def __init__(self, table: Table, tables: DeltaTables, spool: Spool) -> None:
+        self.table = table
+        self.events: list[Any] = []
+        self._tables = tables
+        self._spool = spool
+        self._reached_at_first: dict[str, int] = {}
+        self._chunks: list[pa.Table] = []
+
+    def pack(self) -> None:
+        """Turn events into rows; replayed ones, which the spool or the table had when this process started, are dropped."""
+        rows = rows_after(to_arrow(self.table, self.events), self._had_at_first)
+        self.events = []
+        if rows.num_rows:
+            self._chunks.append(rows)
+
+    def take(self) -> pa.Table | None:
+        """Return the epoch's rows in the order of their frames, and begin anew; None when there are none."""
+        if self.events:
+            self.pack()
+        chunks, self._chunks = self._chunks, []
+        if not chunks:
+            return None
+        rows = in_order(pa.concat_tables(chunks))
+        if rows_after(rows, self._reached_now) is not rows:
+            raise RowOrderError(
+                f"a row for {self.table.name} names a frame of an earlier epoch as its cause: after a restart it would be "
+                "taken for a repetition. Whatever derives events must give them the cause of the item in hand"
+            )
+        return rows
+
+    def _reached_now(self, feed_partition: str) -> int:
+        return _reached(self._tables, self._spool, self.table.name, feed_partition)
+
+    def _had_at_first(self, feed_partition: str) -> int:
+        """Return what was there before this process wrote its own first row of that feed partition."""
+        if feed_partition not in self._reached_at_first:
+            self._reached_at_first[feed_partition] = self._reached_now(feed_partition)
+        return self._reached_at_first[feed_partition]
+
+
+def _reached(tables: DeltaTables, spool: Spool, table: str, feed_partition: str) -> int:
+    return max(tables.committed(table, feed_partition), spool.reached(table, feed_partition))

@@ -1,0 +1,220 @@
+"""The spool: rows on the local disk, durable, until their Delta table has them.
+
+One Arrow file per table and epoch, ``<directory>/<table>/<ordinal>.arrow``, whole from the moment it has its name: written
+aside, synced, renamed. A killed process leaves at most a ``.tmp`` that nobody needs, because its epoch will be replayed. When
+the spool is full, writing waits until files have been committed: back-pressure, never loss.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from connectors.sinks.observer import SinkObserver, SinkObservers
+from connectors.sinks.sequences import NOTHING, Highs, highs_of, merged
+
+DEFAULT_LIMIT_BYTES = 2 * 1024**3
+"""Hours of a lively market: a liquidation takes some 150 bytes, a score some 2,000."""
+
+_HIGHS_KEY = b"cascadewatch.highs"
+_FILE_SUFFIX = ".arrow"
+_UNFINISHED_SUFFIX = ".tmp"
+
+
+class SpoolError(Exception):
+    """The spool cannot keep its promise."""
+
+
+@dataclass(frozen=True)
+class SpoolFile:
+    """One file: rows of one table.
+
+    Attributes:
+        ordinal: Files of a table are committed in this order.
+        highs: Highest sequence number per feed partition in the file.
+    """
+
+    table: str
+    path: Path
+    ordinal: int
+    rows: int
+    size_bytes: int
+    highs: Highs
+
+
+class Spool:
+    """Files waiting for their tables. Written by the flow's thread, emptied by the uploading one."""
+
+    def __init__(self, directory: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
+        """Describe the spool; nothing is touched before :meth:`open`.
+
+        Args:
+            directory: Made when missing. One process only.
+            limit_bytes: Beyond it :meth:`write` waits. One write larger than all of it passes when the spool is empty.
+        """
+        self.directory = directory
+        self.limit_bytes = limit_bytes
+        self.observer: SinkObserver = SinkObservers()
+        self._pending: dict[str, list[SpoolFile]] = {}
+        self._reached: dict[str, dict[str, int]] = {}
+        self._size_bytes = 0
+        self._is_open = False
+        self._failure: BaseException | None = None
+        self._changed = threading.Condition()
+
+    def open(self) -> None:
+        """Remove what was left unfinished and find what is pending. Does nothing the second time.
+
+        Raises:
+            SpoolError: A file cannot be read.
+        """
+        if self._is_open:
+            return
+        _make_directory(self.directory)
+        for folder in sorted(path for path in self.directory.iterdir() if path.is_dir()):
+            for unfinished in folder.glob(f"*{_UNFINISHED_SUFFIX}"):
+                unfinished.unlink()
+            files = [_described(path) for path in sorted(folder.glob(f"*{_FILE_SUFFIX}"))]
+            self._pending[folder.name] = files
+            self._reached[folder.name] = merged([file.highs for file in files])
+            self._size_bytes += sum(file.size_bytes for file in files)
+        self._is_open = True
+        self.observer.spool_bytes(self._size_bytes)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all pending files."""
+        return self._size_bytes
+
+    def pending(self) -> dict[str, list[SpoolFile]]:
+        """Return the files of every table that has some, in the order to commit them."""
+        with self._changed:
+            return {table: list(files) for table, files in self._pending.items() if files}
+
+    def reached(self, table: str, feed_partition: str) -> int:
+        """Return the highest sequence number that was pending at first or has been written since, 0 when none."""
+        return self._reached.get(table, {}).get(feed_partition, NOTHING)
+
+    def write(self, table: str, rows: pa.Table) -> SpoolFile:
+        """Make rows durable; waits while the spool is full.
+
+        Raises:
+            SpoolError: The disk refuses, or the spool was closed, or emptying it has failed for good.
+        """
+        highs = highs_of(rows)
+        content = _encoded(rows, highs)
+        self._wait_for_room(content.size)
+        with self._changed:
+            files = self._pending.setdefault(table, [])
+            ordinal = files[-1].ordinal + 1 if files else 0
+        path = self.directory / table / f"{ordinal:020d}{_FILE_SUFFIX}"
+        try:
+            _write_durably(path, content)
+        except OSError as error:
+            raise SpoolError(f"cannot write {path}: {error}") from error
+        file = SpoolFile(table, path, ordinal, rows.num_rows, content.size, highs)
+        with self._changed:
+            files.append(file)
+            self._size_bytes += file.size_bytes
+            self._reached[table] = merged((self._reached.get(table, {}), highs))
+        self.observer.spool_bytes(self._size_bytes)
+        return file
+
+    def read(self, file: SpoolFile) -> pa.Table:
+        """Return a file's rows.
+
+        Raises:
+            SpoolError: It cannot be read.
+        """
+        return _read(file.path)
+
+    def remove(self, files: Iterable[SpoolFile]) -> None:
+        """Forget files that their table has."""
+        for file in files:
+            file.path.unlink(missing_ok=True)
+            with self._changed:
+                self._pending[file.table].remove(file)
+                self._size_bytes -= file.size_bytes
+                self._changed.notify_all()
+        self.observer.spool_bytes(self._size_bytes)
+
+    def close(self, failure: BaseException | None = None) -> None:
+        """Let nobody wait any longer: writing raises from now on, with the reason if there is one."""
+        with self._changed:
+            self._failure = self._failure or failure or SpoolError("the spool is closed")
+            self._changed.notify_all()
+
+    def _wait_for_room(self, more_bytes: int) -> None:
+        with self._changed:
+            if self._is_full(more_bytes):
+                self.observer.spool_blocked(is_blocked=True)
+                self._changed.wait_for(lambda: self._failure is not None or not self._is_full(more_bytes))
+                self.observer.spool_blocked(is_blocked=False)
+            if self._failure is not None:
+                raise SpoolError(f"no more rows can be spooled: {self._failure}") from self._failure
+
+    def _is_full(self, more_bytes: int) -> bool:
+        return self._size_bytes > 0 and self._size_bytes + more_bytes > self.limit_bytes
+
+
+def _make_directory(directory: Path) -> None:
+    """Make a directory whose name survives a power loss."""
+    if not directory.is_dir():
+        directory.mkdir(parents=True, exist_ok=True)
+        _sync_directory(directory.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _encoded(rows: pa.Table, highs: Highs) -> pa.Buffer:
+    """Return a file's content; in memory first, because a Python file would be called for every column."""
+    content = pa.BufferOutputStream()
+    with pa.ipc.new_file(content, rows.schema.with_metadata({_HIGHS_KEY: json.dumps(highs)})) as writer:
+        writer.write_table(rows)
+    return content.getvalue()
+
+
+def _write_durably(path: Path, content: pa.Buffer) -> None:
+    """Write aside, sync, rename, sync the directory: the file is whole or not there."""
+    _make_directory(path.parent)
+    unfinished = path.with_suffix(_UNFINISHED_SUFFIX)
+    with unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(path)
+    _sync_directory(path.parent)
+
+
+def _described(path: Path) -> SpoolFile:
+    rows = _read(path)
+    try:
+        highs = json.loads(rows.schema.metadata[_HIGHS_KEY])
+        ordinal = int(path.stem)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SpoolError(f"{path} was not written by this program; move it away") from error
+    return SpoolFile(path.parent.name, path, ordinal, rows.num_rows, path.stat().st_size, highs)
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+            rows = reader.read_all()
+            rows.validate()
+            return rows
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SpoolError(
+            f"{path} is damaged ({error}): its rows are in no table yet. Restore it, or move it away to go on without them"
+        ) from error
