@@ -89,15 +89,15 @@ def run(
     seed: Annotated[int, typer.Option(help="With --simulate: another seed, another market.")] = 1,
     seconds: Annotated[float | None, typer.Option(min=1, help="End by itself after so long.")] = None,
     data: DataOption = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Log lines instead of the live view, also in a terminal.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Log lines, also in a terminal.")] = False,
 ) -> None:
     """Watch a market: receive, score, write tables, serve metrics.
 
     In a terminal it shows a live view, elsewhere it logs JSON lines. Ctrl-C or SIGTERM ends it cleanly; started again with the
     same --data it carries on where it was.
 
-    Examples: [bold]cascadewatch run --simulate --scenario short-squeeze --seconds 60[/] or [bold]cascadewatch run --live --data
-    /var/lib/cascadewatch[/]
+    Examples: [bold]cascadewatch run --simulate --scenario short-squeeze --seconds 60[/],
+    [bold]cascadewatch run --live --data /var/lib/cascadewatch[/]
     """
     if simulate == live:
         raise SettingsError("say either --simulate (a market on this machine) or --live (the real exchanges)")

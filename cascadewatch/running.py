@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import structlog
-from bytewax.inputs import Source
 from rich.console import Console
 from rich.live import Live
 
 from cascadewatch.demo import simulated_endpoints, simulated_market
 from cascadewatch.logs import configure_logs
 from connectors.clock import now_us
-from connectors.sinks.delta import DeltaSink
-from connectors.sources.frame import Frame
 from flows.replay import ReplaySource, journal_source, table_source
-from flows.runtime import DataDirectoryError, Runtime
+from flows.runtime import DataDirectoryError, Runtime, stopped_by_signals
 from flows.settings import Settings, load_settings
 from views.board import Board
 from views.live import render
@@ -68,7 +63,7 @@ def run_live(settings: Settings, *, seconds: float | None, is_terminal: bool, ma
     board, written = Board(), _Written()
     with Runtime(settings, observers=[board.observe], sink_observers=[written]) as runtime, ExitStack() as around:
         tables = runtime.tables_sink()
-        around.enter_context(_stopped_by_signals(runtime, tables))
+        around.enter_context(stopped_by_signals(runtime, tables))
         if seconds is not None:
             around.enter_context(_stopped_after(seconds, runtime.stop.ask))
         places = _places(settings, runtime.metrics_url)
@@ -100,7 +95,7 @@ def _replay(settings: Settings, recorded: Path, open_source: Callable[[], Replay
     with Runtime(settings, sink_observers=[written]) as runtime, ExitStack() as around:
         tables = runtime.tables_sink()
         source = open_source()
-        around.enter_context(_stopped_by_signals(runtime, tables, source))
+        around.enter_context(stopped_by_signals(runtime, tables, source.stop))
         around.enter_context(
             _every(_LOG_SECONDS, lambda: _log.info("replaying", frames=source.emitted, rows=dict(written.rows)))
         )
@@ -121,28 +116,6 @@ def _places(settings: Settings, metrics_url: str) -> dict[str, str]:
 def _last_word(settings: Settings, written: _Written) -> None:
     rows = ", ".join(f"{table} {count:,}" for table, count in sorted(written.rows.items())) or "none"
     sys.stdout.write(f"rows written: {rows}\ntables: {settings.tables_uri}\n")
-
-
-@contextmanager
-def _stopped_by_signals(runtime: Runtime, tables: DeltaSink, source: Source[Frame] | None = None) -> Iterator[None]:
-    """Stop cleanly on SIGTERM and SIGINT; a second one of them ends the process at once."""
-
-    def on_signal(number: int, _frame: Any) -> None:
-        if runtime.stop.is_asked():
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        _log.info("stopping", signal=signal.Signals(number).name)
-        runtime.stop.ask()
-        if isinstance(source, ReplaySource):
-            source.stop()
-        tables.release()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -6,7 +6,9 @@ passes on what it does not own, so that every asset meets its events in sequence
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import atexit
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -34,9 +36,6 @@ from operators.normalise import Normalise
 from operators.scores import Scores
 from operators.stablecoins import Stablecoins
 
-EventObserver = Callable[[Sequence[Any]], None]
-"""Told of every event that leaves the last step, in order, by the batch. Quick; raises nothing."""
-
 MARKET_WIDE = "-"
 """Key of events that belong to no asset."""
 
@@ -57,6 +56,29 @@ def build(
     rows = op.flat_map_batch("rows", readings, keep_rows)
     op.output("tables", rows, tables)
     return flow
+
+
+def live() -> Dataflow:
+    """Return the dataflow of the settings in the environment, for Bytewax's own tools::
+
+        python -m bytewax.run "flows.cascade:live()" -r data/recovery -s 1 -b 0
+
+    Holds the data directory, serves metrics, stops cleanly on SIGTERM and SIGINT, and commits what is spooled at the end.
+
+    Raises:
+        SettingsError: A setting is wrong.
+        DataDirectoryError: It is in use or cannot be written.
+    """
+    from flows.runtime import Runtime, stopped_by_signals  # noqa: PLC0415 - the runtime is built around this module
+    from flows.settings import load_settings  # noqa: PLC0415 - the same
+
+    around = ExitStack()
+    atexit.register(around.close)
+    runtime = around.enter_context(Runtime(load_settings()))
+    tables = runtime.tables_sink()
+    around.callback(runtime.drain, tables)
+    around.enter_context(stopped_by_signals(runtime, tables))
+    return runtime.flow(runtime.live_source(tables), tables)
 
 
 def market_machines(parameters: Parameters, addresses: AddressBook) -> Sequence[MachineFactory]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -141,6 +142,10 @@ class Runtime:
             epoch_interval=timedelta(seconds=self.settings.epoch_seconds),
             recovery_config=recovery(self.settings.data_dir),
         )
+        self.drain(tables)
+
+    def drain(self, tables: DeltaSink) -> None:
+        """Commit what is spooled, after the flow has ended; what the store does not take waits for the next start."""
         if not tables.drain(_DRAIN_SECONDS):
             _log.warning("rows_left_in_spool", error=tables.last_error, remedy="start again: they are committed then")
 
@@ -173,6 +178,34 @@ def recovery(data_dir: Path) -> RecoveryConfig:
     if not any(folder.glob("part-*.sqlite3")):
         init_db_dir(folder, 1)
     return RecoveryConfig(folder)
+
+
+@contextmanager
+def stopped_by_signals(runtime: Runtime, tables: DeltaSink, also: Callable[[], None] | None = None) -> Iterator[None]:
+    """Stop cleanly on SIGTERM and SIGINT; a second one ends the process at once. The main thread's.
+
+    Args:
+        runtime: Whose source is asked to stop.
+        tables: Made to give up waiting for room in the spool; nothing is lost.
+        also: Called too.
+    """
+
+    def on_signal(number: int, _frame: object) -> None:
+        if runtime.stop.is_asked():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        _log.info("stopping", signal=signal.Signals(number).name)
+        runtime.stop.ask()
+        tables.release()
+        if also is not None:
+            also()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def collection_of(settings: Settings) -> Collection:

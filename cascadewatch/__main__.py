@@ -1,0 +1,5 @@
+"""``python -m cascadewatch`` is the command line."""
+
+from cascadewatch.cli import main
+
+main()

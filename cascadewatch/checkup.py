@@ -1,0 +1,62 @@
+"""What a check of ``cascadewatch doctor`` found, and the words that hide secrets in it."""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from flows.settings import Settings
+
+_SHORTEST_SECRET = 6  # shorter values are words such as "true" or region codes, and would blank out half a sentence
+_URL_PART = re.compile(r"[/?&=:@#]+")
+
+
+class Level(enum.Enum):
+    """How much a finding matters to a live run."""
+
+    OK = "ok"
+    WARNING = "warning"  # the run works, and something is missing or will go wrong
+    FAILED = "failed"  # the run does not start, or lacks what the settings ask for
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line.
+
+    Attributes:
+        name: Of what was looked at.
+        seen: What there is.
+        advice: What to do about it; empty when nothing is to be done.
+    """
+
+    name: str
+    level: Level
+    seen: str
+    advice: str = ""
+
+
+def place_of(url: str) -> str:
+    """Return scheme, host and port of a URL, and nothing that may be a key."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = parts.netloc.rpartition("@")[2].removeprefix(host or "").removeprefix(":") if host else ""
+    return f"{parts.scheme}://{host or '(no host)'}" + (f":{port}" if port.isdigit() else "")
+
+
+def without_secrets(text: str, settings: Settings) -> str:
+    """Return what somebody else said, with every part of the chain's URL and every storage option blanked out."""
+    secrets = [option.get_secret_value() for option in settings.sink.storage_options.values()]
+    if settings.chain.url is not None:
+        url = settings.chain.url.get_secret_value()
+        _place, _, rest = url.partition("://")
+        secrets += [url, *_URL_PART.split(rest.partition("@")[0] if "@" in rest else ""), *_URL_PART.split(_after_host(rest))]
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "…")
+    return text
+
+
+def _after_host(rest: str) -> str:
+    return rest.partition("/")[2] or rest.partition("?")[2]
