@@ -104,8 +104,11 @@ class DeltaSink(FixedPartitionedSink[Any, None]):
         return self._uploader is None or self._uploader.drain(timeout_seconds)
 
     def release(self) -> None:
-        """Make a flow that waits for room in the spool give up, so that it can be stopped. Nothing is lost."""
-        self._spool.close()
+        """Make a flow that waits for room in the spool give up, now or later, so that it can be stopped. Nothing is lost.
+
+        While there is room, rows are spooled as before. May be called from a signal handler.
+        """
+        self._spool.release()
 
     @property
     def last_error(self) -> str | None:

@@ -66,6 +66,7 @@ class Spool:
         self._size_bytes = 0
         self._is_open = False
         self._failure: BaseException | None = None
+        self._is_released = False
         self._changed = threading.Condition()
 
     def open(self) -> None:
@@ -105,7 +106,7 @@ class Spool:
         """Make rows durable; waits while the spool is full.
 
         Raises:
-            SpoolError: The disk refuses, or the spool was closed, or emptying it has failed for good.
+            SpoolError: The disk refuses, or emptying the spool has failed for good, or it is full and was released.
         """
         highs = highs_of(rows)
         content = _encoded(rows, highs)
@@ -144,20 +145,28 @@ class Spool:
                 self._changed.notify_all()
         self.observer.spool_bytes(self._size_bytes)
 
-    def close(self, failure: BaseException | None = None) -> None:
-        """Let nobody wait any longer: writing raises from now on, with the reason if there is one."""
+    def fail(self, failure: BaseException) -> None:
+        """Files can no longer be committed: writing raises from now on, with the reason."""
         with self._changed:
-            self._failure = self._failure or failure or SpoolError("the spool is closed")
+            self._failure = failure
+            self._changed.notify_all()
+
+    def release(self) -> None:
+        """Wait for room no more: writing to a full spool raises from now on. May be called from a signal handler."""
+        with self._changed:
+            self._is_released = True
             self._changed.notify_all()
 
     def _wait_for_room(self, more_bytes: int) -> None:
         with self._changed:
-            if self._is_full(more_bytes):
+            if self._is_full(more_bytes) and not self._is_released:
                 self.observer.spool_blocked(is_blocked=True)
-                self._changed.wait_for(lambda: self._failure is not None or not self._is_full(more_bytes))
+                self._changed.wait_for(lambda: self._failure is not None or self._is_released or not self._is_full(more_bytes))
                 self.observer.spool_blocked(is_blocked=False)
             if self._failure is not None:
                 raise SpoolError(f"no more rows can be spooled: {self._failure}") from self._failure
+            if self._is_full(more_bytes):
+                raise SpoolError("the spool is full and the flow is stopping: the last epoch will be replayed")
 
     def _is_full(self, more_bytes: int) -> bool:
         return self._size_bytes > 0 and self._size_bytes + more_bytes > self.limit_bytes

@@ -81,7 +81,7 @@ class Uploader:
                 is_done = self._round()
             except BaseException as error:  # noqa: BLE001 - also a panic of the library's: the flow must hear of it
                 self.last_error = f"{type(error).__name__}: {error}"
-                self._spool.close(error)  # the flow's next write raises it
+                self._spool.fail(error)  # the flow's next write raises it
                 return
             if is_done:
                 retry = _Retry()

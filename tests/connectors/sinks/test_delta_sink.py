@@ -590,7 +590,7 @@ def test_a_flow_that_waits_for_room_can_be_released(tmp_path: Path) -> None:
     process.epoch([liquidation(1)])
     process.sink.release()
 
-    with pytest.raises(SpoolError, match="the spool is closed"):
+    with pytest.raises(SpoolError, match="the spool is full and the flow is stopping"):
         process.epoch([liquidation(2)])
 
     process.killed()

@@ -193,7 +193,7 @@ def test_a_full_spool_waits_until_there_is_room_and_says_so(tmp_path: Path) -> N
     assert errors == []
 
 
-def test_closing_a_full_spool_lets_the_flow_give_up_with_the_reason(tmp_path: Path) -> None:
+def test_a_flow_that_waits_gives_up_with_the_reason_when_emptying_fails_for_good(tmp_path: Path) -> None:
     spool = Spool(tmp_path, limit_bytes=1)
     spool.observer = notes = Notes()
     spool.open()
@@ -201,8 +201,32 @@ def test_closing_a_full_spool_lets_the_flow_give_up_with_the_reason(tmp_path: Pa
 
     thread, errors = in_thread(lambda: spool.write("liquidations", rows(2)))
     assert notes.was_blocked.wait(5)
-    spool.close(ValueError("the table has other columns"))
+    spool.fail(ValueError("the table has other columns"))
     thread.join(5)
 
     assert [str(error) for error in errors] == ["no more rows can be spooled: the table has other columns"]
+    assert pending(spool) == {"liquidations": [(0, {"local": 1})]}
+
+
+def test_a_flow_that_waits_gives_up_when_it_is_released(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, limit_bytes=1)
+    spool.observer = notes = Notes()
+    spool.open()
+    spool.write("liquidations", rows(1))
+
+    thread, errors = in_thread(lambda: spool.write("liquidations", rows(2)))
+    assert notes.was_blocked.wait(5)
+    spool.release()
+    thread.join(5)
+
+    assert [str(error) for error in errors] == ["the spool is full and the flow is stopping: the last epoch will be replayed"]
+    assert pending(spool) == {"liquidations": [(0, {"local": 1})]}
+
+
+def test_a_released_spool_still_takes_what_it_has_room_for(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+
+    spool.release()
+    spool.write("liquidations", rows(1))
+
     assert pending(spool) == {"liquidations": [(0, {"local": 1})]}
