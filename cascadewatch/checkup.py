@@ -39,10 +39,13 @@ class Check:
 
 def place_of(url: str) -> str:
     """Return scheme, host and port of a URL, and nothing that may be a key."""
-    parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = parts.netloc.rpartition("@")[2].removeprefix(host or "").removeprefix(":") if host else ""
-    return f"{parts.scheme}://{host or '(no host)'}" + (f":{port}" if port.isdigit() else "")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "(no host)", parts.port
+    except ValueError:
+        return "(no URL)"
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}" + ("" if port is None else f":{port}")
 
 
 def without_secrets(text: str, settings: Settings) -> str:
@@ -50,13 +53,10 @@ def without_secrets(text: str, settings: Settings) -> str:
     secrets = [option.get_secret_value() for option in settings.sink.storage_options.values()]
     if settings.chain.url is not None:
         url = settings.chain.url.get_secret_value()
-        _place, _, rest = url.partition("://")
-        secrets += [url, *_URL_PART.split(rest.partition("@")[0] if "@" in rest else ""), *_URL_PART.split(_after_host(rest))]
+        user, _, place = url.partition("://")[2].rpartition("@")
+        _host, *rest = _URL_PART.split(place)
+        secrets += [url, *_URL_PART.split(user), *rest]
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "…")
     return text
-
-
-def _after_host(rest: str) -> str:
-    return rest.partition("/")[2] or rest.partition("?")[2]

@@ -67,11 +67,14 @@ async def _ask_all(settings: Settings, collection: Collection) -> list[Check]:
         await asyncio.wait(tasks, timeout=TOTAL_SECONDS)
         checks: list[Check] = []
         for (name, _job), task in zip(jobs, tasks, strict=True):
-            if task.done():
-                checks += task.result()
-            else:
+            if not task.done():
                 task.cancel()
                 checks.append(Check(name, Level.FAILED, f"no answer within {TOTAL_SECONDS:g} s", _REACH))
+            elif (bug := task.exception()) is not None:  # its words may hold a key
+                advice = "this check is broken, which says nothing about the run: please report it"
+                checks.append(Check(name, Level.WARNING, f"{type(bug).__name__} in the check itself", advice))
+            else:
+                checks += task.result()
         await asyncio.gather(*tasks, return_exceptions=True)
         return checks
 
@@ -115,7 +118,7 @@ async def _venue(
         check, listed = await _instruments(venue, poll, client)
         checks.append(check)
         instruments += listed
-    worst = next((check for level in (Level.FAILED, Level.WARNING, Level.OK) for check in checks if check.level is level))
+    worst = next(check for level in (Level.FAILED, Level.WARNING, Level.OK) for check in checks if check.level is level)
     if worst.level is not Level.FAILED and len(checks) > 1:
         worst = Check(
             worst.name, worst.level, f"{len(instruments)} contracts in {len(checks)} lists; {worst.seen}", worst.advice
@@ -186,7 +189,7 @@ async def _socket(
     try:
         async with connect(
             url,
-            ssl=ssl_context if url.startswith("wss:") else None,
+            ssl=(ssl_context or True) if url.startswith("wss:") else None,
             proxy=None if urlsplit(url).hostname in _LOOPBACK_HOSTS else True,
             open_timeout=ANSWER_SECONDS,
             close_timeout=1.0,
@@ -198,7 +201,7 @@ async def _socket(
         return Check(name, Level.FAILED, f"{place}: {words}", _advice_for(answer.status_code))
     except (asyncio.TimeoutError, OSError, InvalidHandshake, InvalidURI) as error:
         return Check(name, Level.FAILED, f"{place}: cannot connect: {str(error) or type(error).__name__}", _REACH)
-    return Check(name, Level.OK, f"{place}: open in {took * 1000:.0f} ms; {len(feeds)} such connections for all symbols")
+    return Check(name, Level.OK, f"{place}: open in {took * 1000:.0f} ms; all symbols take {len(feeds)} of them")
 
 
 def _advice_for(code: int) -> str:
