@@ -59,7 +59,9 @@ def build(
 
 
 def live() -> Dataflow:
-    """Return the dataflow of the settings in the environment, for Bytewax's own tools::
+    """Return the dataflow of the settings in the environment, for the tools of Bytewax itself.
+
+    Run it with::
 
         python -m bytewax.run "flows.cascade:live()" -r data/recovery -s 1 -b 0
 

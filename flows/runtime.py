@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import signal
 import ssl
@@ -40,6 +41,7 @@ PARTITION = "0"
 
 LOCK_NAME = "lock"
 _DRAIN_SECONDS = 20.0
+_COLLECT_AFTER_OBJECTS = 50_000
 
 _log = structlog.get_logger(__name__)
 
@@ -137,6 +139,7 @@ class Runtime:
             JournalError: The journal does not fit the saved state or the tables.
             SpoolError: The spool cannot be read or written.
         """
+        _spare_the_collector()
         cli_main(
             self.flow(source, tables),
             epoch_interval=timedelta(seconds=self.settings.epoch_seconds),
@@ -169,6 +172,13 @@ class _SourceObservers:
 
     def journal_size(self, size_bytes: int, frames: int) -> None:
         self.metrics.journal_size(size_bytes, frames)
+
+
+def _spare_the_collector() -> None:
+    """Look for reference cycles rarely: events make none, and looking at the default rate halves the throughput."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER_OBJECTS, 20, 20)
 
 
 def recovery(data_dir: Path) -> RecoveryConfig:
