@@ -6,7 +6,7 @@ import enum
 
 import msgspec
 
-from market.events import MinerDay, Pressure
+from market.events import Liquidation, MinerDay, Pressure
 from market.raw import Cause, PositionSide
 
 WINDOWS_S = (10, 60, 90, 120, 300, 3600)
@@ -17,7 +17,11 @@ DELTA_WINDOWS_S = (300, 3600, 86_400)
 
 
 class LiquidationPulse(msgspec.Struct, frozen=True, gc=False):
-    """The 90-second sums after one liquidation, or after a tick that changed them. Micro-USD, events, venues."""
+    """The 90-second sums after one liquidation, or after a tick that changed them. Micro-USD, events, venues.
+
+    Attributes:
+        liquidation: The one that has just entered the sums; ``None`` after a tick.
+    """
 
     cause: Cause
     asset: str
@@ -27,6 +31,7 @@ class LiquidationPulse(msgspec.Struct, frozen=True, gc=False):
     short_count: int
     long_venues: int
     short_venues: int
+    liquidation: Liquidation | None = None
 
 
 class SideWindows(msgspec.Struct, frozen=True, gc=False):
