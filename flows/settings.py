@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -21,50 +30,95 @@ from pydantic_settings import (
 )
 
 from connectors.sources.registry import VENUES
+from flows.parameter_rules import sensible, spelled_out, texts_of
+from flows.settings_errors import lines_of
 from market.parameters import Parameters
 
 ENV_PREFIX = "CASCADEWATCH_"
 CONFIG_VARIABLE = "CASCADEWATCH_CONFIG"
+
+MAX_CONFIRMATIONS = 64
+"""Two epochs: what is so deep is final, and ``finalized`` says it better."""
 
 
 class SettingsError(Exception):
     """A setting is wrong; the message names each key, its value and what is allowed."""
 
 
+def _listed(value: Any) -> Any:
+    return texts_of(value) if isinstance(value, str) else value
+
+
 def _known_venues(names: tuple[str, ...]) -> tuple[str, ...]:
     unknown = sorted(set(names) - set(VENUES))
     if unknown or not names:
         raise ValueError(f"unknown venue {', '.join(unknown) or '(none given)'}; allowed: {', '.join(VENUES)}")
-    return names
+    return tuple(dict.fromkeys(names))
 
 
-def _base_url(url: str) -> str:
-    if not url.startswith(("http://", "https://", "ws://", "wss://")):
-        raise ValueError("a base URL begins with http://, https://, ws:// or wss://")
-    return url.rstrip("/")
+def _begins_with(*schemes: str) -> AfterValidator:
+    def check(url: str) -> str:
+        _scheme, _, rest = url.partition("://")
+        if not url.startswith(schemes) or not rest.strip("/"):
+            raise ValueError(f"a base URL begins with {' or '.join(schemes)} and goes on with a host")
+        return url.rstrip("/")
+
+    return AfterValidator(check)
 
 
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
+def _node_url(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("http://", "https://")):
+        raise ValueError("an endpoint begins with http:// or https://")
+    return url
+
+
+def _confirmations(value: Any) -> int | Literal["finalized"]:
+    if value == "finalized":
+        return "finalized"
+    text = str(value).strip()
+    if isinstance(value, bool) or not (text.isascii() and text.isdigit() and int(text) <= MAX_CONFIRMATIONS):
+        raise ValueError(f"allowed is 0 to {MAX_CONFIRMATIONS}, or finalized")
+    return int(text)
+
+
+def _none_by_name(value: Any) -> Any:
+    return None if value == "none" else value  # TOML has no other word for it
+
+
+def _for_known_venues(endpoints: dict[str, EndpointSettings]) -> dict[str, EndpointSettings]:
+    unknown = sorted(set(endpoints) - set(VENUES))
+    if unknown:
+        raise ValueError(f"unknown venue {', '.join(unknown)}; allowed: {', '.join(VENUES)}")
+    return endpoints
+
+
+RestUrl = Annotated[str, _begins_with("http://", "https://")]
+WebSocketUrl = Annotated[str, _begins_with("ws://", "wss://")]
+Folder = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class EndpointSettings(_Section):
     """Where one venue is reached, when not at the vendor's own address."""
 
-    rest_url: BaseUrl
-    websocket_url: BaseUrl
+    rest_url: RestUrl = Field(description="http or https, without a path that the venue's own does not have")
+    websocket_url: WebSocketUrl = Field(description="ws or wss, the same")
 
 
 class ChainSettings(_Section):
     """Ethereum. Without ``url`` there is no Stablecoin Pressure, and scores say so."""
 
-    url: SecretStr | None = Field(None, description="JSON-RPC endpoint; may hold an API key, so it is never logged")
-    confirmations: int = Field(3, ge=0, le=64, description="blocks behind the head that are read")
-    poll_seconds: float = Field(12.0, gt=0, description="an Ethereum block comes every 12 s")
-    lookback_blocks: int = Field(1_250, ge=1, description="read at start, so that the 4-hour look-back is filled")
+    url: Annotated[SecretStr, AfterValidator(_node_url)] | None = Field(
+        default=None, description="JSON-RPC endpoint; may hold an API key, so it is never logged"
+    )
+    confirmations: Annotated[int | Literal["finalized"], PlainValidator(_confirmations)] = Field(
+        default=3, description="blocks behind the head that are read, 0 to 64; or finalized, which is 13 to 19 minutes behind"
+    )
+    poll_seconds: float = Field(default=12.0, gt=0, description="an Ethereum block comes every 12 s")
+    lookback_blocks: int = Field(default=1_250, ge=1, description="read at start, so that the 4-hour look-back is filled")
 
 
 MiningSource = Literal["mempool", "blockchain-com", "coin-metrics"]
@@ -73,55 +127,76 @@ MiningSource = Literal["mempool", "blockchain-com", "coin-metrics"]
 class MiningSettings(_Section):
     """Bitcoin difficulty, price history and fees."""
 
-    source: MiningSource | None = Field("mempool", description="none: no Difficulty Multiple, and scores say so")
-    fallback: MiningSource | None = Field(None, description="asked while the source fails")
-    base_urls: dict[MiningSource, BaseUrl] = Field(default_factory=dict, description="when not the vendor's own address")
+    source: Annotated[MiningSource | None, BeforeValidator(_none_by_name)] = Field(
+        default="mempool", description="or none: then there is no Difficulty Multiple, and scores say so"
+    )
+    fallback: Annotated[MiningSource | None, BeforeValidator(_none_by_name)] = Field(
+        default=None, description="asked while the source fails"
+    )
+    base_urls: dict[MiningSource, RestUrl] = Field(
+        default_factory=dict, description="by source, when not the operator's own address"
+    )
 
 
 class MetricsSettings(_Section):
     """The HTTP server for /metrics, /healthz and /readyz."""
 
-    host: str = Field("127.0.0.1", description="loopback unless told otherwise: there is no authentication")
-    port: int = Field(9464, ge=0, le=65_535, description="0 picks a free one")
+    host: str = Field(default="127.0.0.1", description="loopback unless told otherwise: there is no authentication")
+    port: int = Field(default=9464, ge=0, le=65_535, description="0 picks a free one")
 
 
 class JournalSettings(_Section):
     """The journal of frames."""
 
-    retention_seconds: float = Field(3600.0, ge=0, description="what can always be replayed")
-    limit_bytes: int = Field(4 * 1024**3, ge=1024**2, description="beyond it only what is needed to resume is kept")
+    retention_seconds: float = Field(default=3600.0, ge=0, description="what can always be replayed")
+    limit_bytes: int = Field(default=4 * 1024**3, ge=1024**2, description="beyond it only what is needed to resume is kept")
 
 
 class SinkSettings(_Section):
     """From rows to Delta tables."""
 
-    tables_uri: str | None = Field(None, description="folder or object-store URI; by default DATA_DIR/tables")
-    storage_options: dict[str, SecretStr] = Field(default_factory=dict, description="for the object store")
-    commit_interval_seconds: float = Field(5.0, gt=0, le=3600, description="rows of so long make one commit")
-    spool_limit_bytes: int = Field(2 * 1024**3, ge=1024**2, description="beyond it the flow waits for the store")
+    tables_uri: str | None = Field(
+        default=None, description="folder or object-store URI such as s3://bucket/prefix; by default tables in data_dir"
+    )
+    storage_options: dict[str, SecretStr] = Field(
+        default_factory=dict, description="for the object store, by the names that delta-rs gives them; never logged"
+    )
+    commit_interval_seconds: float = Field(default=5.0, gt=0, le=3600, description="rows of so long make one commit")
+    spool_limit_bytes: int = Field(default=2 * 1024**3, ge=1024**2, description="beyond it the flow waits for the store")
 
 
 class Settings(BaseSettings):
     """Every setting of a run."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        validate_default=True,
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
     )
 
-    data_dir: Path = Field(Path("data"), description="journal, spool, recovery and, by default, tables")
-    venues: Annotated[tuple[str, ...], NoDecode, AfterValidator(_known_venues)] = Field(
-        tuple(VENUES), description="exchanges to watch"
+    data_dir: Folder = Field(default=Path("data"), description="journal, spool, recovery and, by default, tables")
+    venues: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_known_venues)] = Field(
+        default=tuple(VENUES), description="exchanges to watch, as a list or separated by commas"
     )
-    endpoints: dict[str, EndpointSettings] = Field(default_factory=dict, description="by venue")
+    endpoints: Annotated[dict[str, EndpointSettings], AfterValidator(_for_known_venues)] = Field(
+        default_factory=dict, description="by venue, when not the vendor's own address"
+    )
     chain: ChainSettings = ChainSettings()
     mining: MiningSettings = MiningSettings()
     metrics: MetricsSettings = MetricsSettings()
     journal: JournalSettings = JournalSettings()
     sink: SinkSettings = SinkSettings()
-    epoch_seconds: float = Field(1.0, gt=0, le=60, description="state and rows become durable so often")
-    ca_file: Path | None = Field(None, description="a private certificate authority, added to the system's")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    parameters: Parameters = Parameters()
+    epoch_seconds: float = Field(default=1.0, gt=0, le=60, description="state and rows become durable so often")
+    ca_file: Folder | None = Field(default=None, description="a private certificate authority, added to the system's")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="of what is logged, at least")
+    parameters: Annotated[Parameters, BeforeValidator(spelled_out), AfterValidator(sensible)] = Field(
+        default=Parameters(), description="every number that a score depends on"
+    )
 
     @property
     def tables_uri(self) -> str:
@@ -157,24 +232,30 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
         SettingsError: With one line per wrong key.
     """
     _refuse_unknown_variables()
+    # "from None": the causes hold the values, secrets among them, and tracebacks print causes.
     try:
         return Settings(**(overrides or {}))
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']} (value: {item['input']!r})"
-            for item in error.errors()
-        ]
-        raise SettingsError("wrong settings:\n  " + "\n  ".join(lines)) from error
+        raise SettingsError("wrong settings:\n  " + "\n  ".join(lines_of(error, Settings))) from None
     except (OSError, ValueError) as error:
-        raise SettingsError(f"the settings cannot be read: {error}") from error
+        raise SettingsError(f"the settings cannot be read: {error}") from None
 
 
 def _refuse_unknown_variables() -> None:
     """A misspelt variable would silently leave a default in force."""
-    for name in os.environ:
-        key = name.removeprefix(ENV_PREFIX).split("__")[0].lower()
-        if name.startswith(ENV_PREFIX) and name != CONFIG_VARIABLE and key not in Settings.model_fields:
-            raise SettingsError(f"unknown setting {name}; allowed: {', '.join(sorted(Settings.model_fields))}")
+    unknown = [
+        name
+        for name in sorted(os.environ)
+        if name.upper().startswith(ENV_PREFIX)
+        and name != CONFIG_VARIABLE
+        and name[len(ENV_PREFIX) :].split("__")[0].lower() not in Settings.model_fields
+    ]
+    if unknown:
+        allowed = ", ".join(sorted(Settings.model_fields))
+        raise SettingsError(
+            f"unknown variable {', '.join(unknown)}; after {ENV_PREFIX} may come, in capitals, config or one of {allowed}; "
+            "then two underscores and the next part, where there is one"
+        )
     file = os.environ.get(CONFIG_VARIABLE)
     if file and not Path(file).is_file():
         raise SettingsError(f"{CONFIG_VARIABLE} names {file}, which is not a file")
