@@ -104,8 +104,8 @@ class _Section(BaseModel):
 class EndpointSettings(_Section):
     """Where one venue is reached, when not at the vendor's own address."""
 
-    rest_url: RestUrl = Field(description="http or https, without a path that the venue's own does not have")
-    websocket_url: WebSocketUrl = Field(description="ws or wss, the same")
+    rest_url: RestUrl = Field(description="http or https; the venue's own paths follow it")
+    websocket_url: WebSocketUrl = Field(description="ws or wss; the same")
 
 
 class ChainSettings(_Section):

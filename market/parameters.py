@@ -39,7 +39,12 @@ class WindowParameters:
 
 @dataclass(frozen=True)
 class DuplicateParameters:
-    """Memory of events already seen: as long as a venue may repeat itself after a reconnect, bounded in number."""
+    """Memory of events already seen: as long as a venue may repeat itself after a reconnect, bounded in number.
+
+    Attributes:
+        horizon_us: A repeat received so long after the first is recognised.
+        max_keys: Events remembered; beyond it the oldest are forgotten first.
+    """
 
     horizon_us: int = 600_000_000
     max_keys: int = 200_000
@@ -50,13 +55,13 @@ class DeltaParameters:
     """Open-interest, funding and price deltas.
 
     Attributes:
-        sample_us: One sample per venue is kept for each such interval.
-        tolerance_us: A sample stands for a window's start when it is no older than this before it.
+        sample_us: For windows up to an hour one sample per venue is kept for each such interval.
+        long_sample_us: For longer ones.
         max_age_us: An input older than this is missing.
     """
 
     sample_us: int = 60_000_000
-    tolerance_us: int = 120_000_000
+    long_sample_us: int = 600_000_000
     max_age_us: int = 900_000_000
 
 
@@ -85,7 +90,7 @@ class CascadeScoreParameters:
 
     Attributes:
         weights: Per component; those without an input drop out and the others are rescaled.
-        floor_usd: Below this 90-second sum a side scores zero: the floor that §5 sets for ``size``.
+        floor_usd: Below this 90-second sum a side scores zero: the floor that the formula sets for ``size``.
     """
 
     weights: dict[str, float] = field(
@@ -126,7 +131,15 @@ class PressureParameters:
 
 @dataclass(frozen=True)
 class SeverityThresholds:
-    """Severity (scores §3); all comparisons are strict."""
+    """Severity (scores §3); all comparisons are strict.
+
+    Attributes:
+        critical_risk: Critical needs a Liquidation Risk above this …
+        critical_pressure: … and a Stablecoin Pressure below this.
+        warning_risk: Warning needs a risk above this …
+        warning_pressure: … and a pressure below this.
+        info_risk: Info needs a risk above this.
+    """
 
     critical_risk: int = 70
     critical_pressure: int = -30
