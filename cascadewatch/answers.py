@@ -16,6 +16,7 @@ from flows.settings import Settings
 from views.queries import QueryError, open_tables, query, summarise
 
 _MOST_SHOWN = 200
+_WIDTH_WITHOUT_TERMINAL = 200
 
 
 def print_tables(settings: Settings) -> None:
@@ -27,7 +28,7 @@ def print_tables(settings: Settings) -> None:
         numbers = (summary.rows, summary.files, summary.size_bytes, summary.version)
         rows, files, size, version = ("–" if number is None else f"{number:,}" for number in numbers)
         shown.add_row(summary.name, rows, files, size, version, summary.comment)
-    Console().print(shown)
+    _console().print(shown)
 
 
 def print_schema(name: str) -> None:
@@ -44,7 +45,7 @@ def print_schema(name: str) -> None:
         shown.add_column(heading)
     for field in table.schema:
         shown.add_row(field.name, str(field.type), (field.metadata or {}).get(b"comment", b"").decode())
-    Console().print(shown)
+    _console().print(shown)
 
 
 def print_answer(settings: Settings, sql: str, output: Literal["table", "csv", "json"]) -> None:
@@ -62,6 +63,11 @@ def print_answer(settings: Settings, sql: str, output: Literal["table", "csv", "
         _print_table(answer)
 
 
+def _console() -> Console:
+    """Return a console as wide as the terminal; into a pipe or a file, wide enough that columns are not cut."""
+    return Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL)
+
+
 def _print_json(answer: pa.Table) -> None:
     import msgspec  # noqa: PLC0415 - only this output needs it
 
@@ -75,6 +81,6 @@ def _print_table(answer: pa.Table) -> None:
         shown.add_column(name)
     for row in answer.slice(0, _MOST_SHOWN).to_pylist():
         shown.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console().print(shown)
+    _console().print(shown)
     if answer.num_rows > _MOST_SHOWN:
         typer.echo(f"the first {_MOST_SHOWN} of {answer.num_rows:,} rows; --output csv gives all", err=True)

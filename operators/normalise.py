@@ -30,6 +30,20 @@ from operators.machine import Handler
 MAX_CONTRACTS = 20_000
 """Contracts remembered: about ten times what the ten largest venues list; further ones are dead letters."""
 
+_MEASURES = (
+    "mark_price",
+    "index_price",
+    "open_interest_contracts",
+    "open_interest_base",
+    "open_interest_usd",
+    "funding_rate",
+    "long_short_ratio",
+)
+"""All that a poll can say of a contract but its funding interval."""
+
+# Looked up once: an attribute of an enum class costs more than the comparison.
+_QUANTO = ContractKind.QUANTO
+
 _Timed = Union[RawLiquidation, RawDerivatives, RawBookDepth]
 _Key = tuple[str, str]
 
@@ -69,6 +83,7 @@ class Normalise:
         self._max_notional_micros = parameters.contracts.max_notional_usd * MICROS_PER_USD
         self._max_clock_skew_us = parameters.contracts.max_clock_skew_us
         self._max_mark_age_us = parameters.deltas.max_age_us
+        self._watched_assets = frozenset(parameters.watch.watched_assets)
         self._contracts: dict[_Key, Contract] = {}
         self._polled: dict[_Key, Polled] = {}
         self._coin_marks: dict[str, tuple[float, int]] = {}  # by asset: USD per coin and when, for quanto settlement
@@ -133,7 +148,7 @@ class Normalise:
             event_time_us = raw.event_time_us
             if event_time_us > raw.cause.receive_time_us:
                 event_time_us = self._clamp(raw)
-            settlement_usd = None if contract.kind is not ContractKind.QUANTO else self._settlement_usd(contract, raw)
+            settlement_usd = None if contract.kind is not _QUANTO else self._settlement_usd(contract, raw)
             measured = contract.measure(raw.price, raw.contract_quantity, self._max_notional_micros, settlement_usd)
         except ContractError as error:
             return (_dead_letter(raw, "liquidations", error),)
@@ -152,8 +167,12 @@ class Normalise:
             ),
         )
 
-    def _on_derivatives(self, raw: RawDerivatives) -> tuple[Derivatives | DeadLetter]:
+    def _on_derivatives(self, raw: RawDerivatives) -> tuple[Derivatives | DeadLetter, ...]:
+        """Measure what a poll said. Some endpoints speak of every contract of a venue: those not watched are no rows."""
         key = raw.venue, raw.symbol
+        says_only_interval = not any(getattr(raw, name) is not None for name in _MEASURES)
+        if says_only_interval and key not in self._contracts:
+            return ()
         try:
             contract = self._contracts.get(key) or _unknown(raw)
             event_time_us = self._clamp(raw)
@@ -169,7 +188,7 @@ class Normalise:
         except ContractError as error:
             return (_dead_letter(raw, "derivatives", error),)
         self._remember(key, polled, raw, event)
-        return (event,)
+        return () if says_only_interval or event.asset not in self._watched_assets else (event,)
 
     def _on_book(self, raw: RawBookDepth) -> tuple[BookDepth | DeadLetter]:
         try:

@@ -253,7 +253,7 @@ class _Transports:
             self._loop.close()
 
     async def _receive(self) -> None:
-        tasks = {asyncio.ensure_future(self._collect()), asyncio.ensure_future(_tick(self._inbox))}
+        tasks = {asyncio.ensure_future(self._collect()), asyncio.ensure_future(self._tick())}
         try:
             done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
@@ -263,6 +263,17 @@ class _Transports:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._inbox.flush()
+
+    async def _tick(self) -> None:
+        """Hand over a tick at each whole second, and sync the journal; a second slept through is not made up for."""
+        ticked = clock.now_us() // 1_000_000
+        while True:
+            await asyncio.sleep(1.0 - (clock.now_us() % 1_000_000) / 1_000_000)
+            second = clock.now_us() // 1_000_000
+            if second > ticked:  # a sleep may end a hair early
+                ticked = second
+                self._inbox.put(CLOCK_FEED, b"")
+                await asyncio.to_thread(self._journal.sync)
 
     def _cancel(self) -> None:
         if self._main is not None:
@@ -275,17 +286,6 @@ class _Transports:
             keep_from = min(keep_from, self._journal.first_received_at_or_after(oldest_kept_us))
         if self._journal.trim(keep_from):
             self._loop.call_soon(self._trim, durable_below)
-
-
-async def _tick(inbox: Inbox) -> None:
-    """Hand over a tick at each whole second; a second slept through is not made up for."""
-    ticked = clock.now_us() // 1_000_000
-    while True:
-        await asyncio.sleep(1.0 - (clock.now_us() % 1_000_000) / 1_000_000)
-        second = clock.now_us() // 1_000_000
-        if second > ticked:  # a sleep may end a hair early
-            ticked = second
-            inbox.put(CLOCK_FEED, b"")
 
 
 def _check(journal: Journal, next_sequence: int, committed: int) -> None:

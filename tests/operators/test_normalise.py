@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from partition_machines import NOON_US, SECOND, cause, numbered, run, tick, us
 
 from market.events import BookDepth, Derivatives, Liquidation
-from market.parameters import ContractLimits, Parameters
+from market.parameters import ContractLimits, Parameters, WatchParameters
 from market.raw import (
     Completeness,
     ContractKind,
@@ -81,7 +81,7 @@ def test_instruments_end_here_and_everything_else_passes_by():
 
 
 def test_an_unknown_symbol_is_a_dead_letter_never_a_guess():
-    for raw, channel in ((liquidation(), "liquidations"), (poll(), "derivatives"), (book(), "depth")):
+    for raw, channel in ((liquidation(), "liquidations"), (poll(mark_price="1"), "derivatives"), (book(), "depth")):
         reason = "no list of instruments of okx has named 'BTCUSDT'"
         assert last(raw) == refused(raw, channel, "UnknownSymbolError", reason)
 
@@ -202,6 +202,20 @@ def test_a_funding_interval_told_on_its_own_holds_for_later_rates_and_before_the
     assert last(listed, told, listed, rate).funding_rate_8h == 0.0002
 
 
+def test_an_interval_alone_is_no_row_not_even_for_a_contract_that_nobody_listed():
+    told = poll(funding_interval_hours="4")
+
+    assert run(build, numbered([told])) == [[]]
+    assert run(build, numbered([instrument(), told])) == [[], []]
+
+
+def test_a_poll_of_a_contract_that_is_not_watched_is_no_row():
+    watching_others = Parameters(watch=WatchParameters(watched_assets=("ETH",)))
+    items = numbered([instrument(), poll(mark_price="50000")])
+
+    assert run(lambda state: Normalise(watching_others, state), items) == [[], []]
+
+
 def test_a_quanto_contract_settles_at_the_last_mark_of_its_currency():
     event = last(QUANTO, instrument(), poll(mark_price="50000"), liquidation("ETHUSD", "2000", "100"))
 
@@ -292,8 +306,9 @@ def test_a_restart_at_any_point_changes_nothing(items, restarts):
 
 @given(st.lists(ITEMS, max_size=25).map(numbered))
 @settings(deadline=None)
-def test_every_item_but_an_instrument_becomes_exactly_one_event_that_names_its_cause(items):
+def test_every_item_that_says_something_becomes_exactly_one_event_that_names_its_cause(items):
     for item, outputs in zip(items, run(build, items), strict=True):
-        assert len(outputs) <= 1 if isinstance(item, RawInstrument) else len(outputs) == 1
+        says_nothing = isinstance(item, RawInstrument) or getattr(item, "funding_interval_hours", None) is not None
+        assert len(outputs) <= 1 if says_nothing else len(outputs) == 1
         assert all(output.cause == item.cause for output in outputs)
         assert all(getattr(output, "event_time_us", 0) <= NOON_US + 1000 * SECOND for output in outputs)

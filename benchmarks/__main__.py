@@ -1,0 +1,162 @@
+"""Measure: ``python -m benchmarks [latency] [replay] [memory] [startup] [--quick]``; without a name, all of them.
+
+Every figure stands beside a baseline measured in the same run: machines are noisy, ratios less so. Writes Markdown tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.baselines import summed_anew, summed_incrementally
+from benchmarks.latency import measure
+from benchmarks.recorded_market import Load, frames, write_journal
+from benchmarks.replay import Replayed, replay
+
+_PERCENTILES = (50.0, 99.0, 99.9)
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *_BENCHMARKS], help="which; all when none is named")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the load")
+    parser.add_argument("--replay-once", nargs=2, metavar=("JOURNAL", "DATA"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.replay_once:
+        _replay_once(*map(Path, options.replay_once))
+        return
+    for name in options.names or _BENCHMARKS:
+        print(f"\n## {name}\n", flush=True)
+        _BENCHMARKS[name](0.1 if options.quick else 1.0)
+
+
+def latency(scale: float) -> None:
+    """Frame on the socket → row in the sink."""
+    print("| frames/s | path | p50 ms | p99 ms | p99.9 ms | p99 ÷ bare reader's p99 |\n|---|---|---|---|---|---|")
+    for rate in (100, 2_000, 10_000):
+        with tempfile.TemporaryDirectory() as folder:
+            through, bare = measure(Path(folder), rate, max(3.0, 20 * scale))
+        bare_p99 = float(np.percentile(bare, 99.0))
+        for path, sample in (("bare reader", bare), ("whole flow", through)):
+            shown = [float(np.percentile(sample, percentile)) for percentile in _PERCENTILES]
+            print(
+                f"| {rate:,} | {path} | {shown[0]:.2f} | {shown[1]:.2f} | {shown[2]:.2f} | {shown[1] / bare_p99:.1f} |",
+                flush=True,
+            )
+
+
+def replay_speed(scale: float) -> None:
+    """Replay through the whole flow, tables written, against the two naive loops over the same frames."""
+    load = Load(int(1_000_000 * scale))
+    recorded = [(feed, payload) for feed, payload, _time in frames(load)]
+    count, seconds = summed_incrementally(recorded)
+    incremental = count / seconds
+    part = recorded[: max(2_000, len(recorded) // 20)]  # the naive loop takes too long over the whole
+    count, seconds = summed_anew(part)
+    anew = count / seconds
+    del recorded
+    with tempfile.TemporaryDirectory() as folder:
+        result = _in_process(load, Path(folder))
+    flow = load.events / result.cpu_seconds
+    print("| path | events/s on one core | ÷ naive loop | ÷ incremental loop |\n|---|---|---|---|")
+    for name, speed in (
+        ("naive loop: JSON, one deque per market, summed again for each event (first 5 % of the load)", anew),
+        ("the same with an incremental sum (whole load)", incremental),
+        ("whole flow: journal, checks, all machines, tables and metrics", flow),
+    ):
+        print(f"| {name} | {speed:,.0f} | {speed / anew:.2f} | {speed / incremental:.2f} |")
+    print(
+        f"\n{load.events:,} events in {result.seconds:.1f} s of wall-clock time, {result.cpu_seconds:.1f} s of processor time; "
+        f"rows {json.dumps(result.rows)}"
+    )
+
+
+def memory(scale: float) -> None:
+    """Peak resident memory after so many events."""
+    print("| events | peak RSS MB | ÷ first |\n|---|---|---|")
+    first = 0
+    for events in (1_000_000, 5_000_000, 10_000_000):
+        with tempfile.TemporaryDirectory() as folder:
+            peak = _in_process(Load(int(events * scale)), Path(folder)).peak_rss_bytes
+        first = first or peak
+        print(f"| {int(events * scale):,} | {peak / 1e6:.0f} | {peak / first:.2f} |", flush=True)
+
+
+def startup(scale: float) -> None:
+    """Start-up with nothing, and resume with a journal that the saved state is far behind."""
+    load = Load(int(200_000 * scale))
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Path(folder) / "journal" / "0.db"
+        journal.parent.mkdir()
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import cascadewatch.cli"], check=True)
+        imports = time.perf_counter() - started
+        write_journal(journal, load)
+        fresh = _timed_run(Path(folder) / "fresh")
+        journal.parent.rename(Path(folder) / "behind-journal")
+        behind = Path(folder) / "behind"
+        behind.mkdir()
+        (Path(folder) / "behind-journal").rename(behind / "journal")
+        resumed = _timed_run(behind)
+    print("| what | seconds | ÷ fresh start |\n|---|---|---|")
+    print(f"| importing the program | {imports:.2f} | {imports / fresh:.2f} |")
+    print(f"| fresh start to ready to stop, simulated market, `--seconds 1` included | {fresh:.2f} | 1.00 |")
+    print(
+        f"| the same with {load.events:,} events in the journal and no saved state | {resumed:.2f} | {resumed / fresh:.2f} |"
+    )
+
+
+def _timed_run(data: Path) -> float:
+    command = [
+        sys.executable,
+        "-m",
+        "cascadewatch",
+        "run",
+        "--simulate",
+        "--scenario",
+        "calm",
+        "--seconds",
+        "1",
+        "--data",
+        str(data),
+    ]
+    environment = {**os.environ, "CASCADEWATCH_METRICS__PORT": "0"}
+    started = time.perf_counter()
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def _in_process(load: Load, folder: Path) -> Replayed:
+    """Replay in a process of its own, so that memory is its own too."""
+    journal = folder / "journal" / "0.db"
+    journal.parent.mkdir()
+    write_journal(journal, load)
+    command = [sys.executable, "-m", "benchmarks", "--replay-once", str(journal), str(folder / "out")]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    return Replayed(**json.loads(answer))
+
+
+def _replay_once(journal: Path, data_dir: Path) -> None:
+    result = replay(journal, data_dir)
+    print(json.dumps(result.__dict__))
+
+
+_BENCHMARKS: dict[str, Callable[[float], None]] = {
+    "latency": latency,
+    "replay": replay_speed,
+    "memory": memory,
+    "startup": startup,
+}
+
+if __name__ == "__main__":
+    main()
