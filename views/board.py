@@ -41,7 +41,6 @@ class Board:
         self.scores: dict[str, Score] = {}
         self.venues: dict[str, VenueState] = {}
         self.news: list[CascadeTransition | AlertChange | Gap] = []
-        self.rows: Counter[str] = Counter()
         self.dead_letters: Counter[str] = Counter()
         self.newest_us = 0
 
@@ -79,7 +78,7 @@ class Board:
         elif kind in {CascadeTransition, AlertChange, Gap}:
             self.news = [*self.news, event][-_NEWS_KEPT:]
         elif kind is DeadLetter:
-            self.dead_letters[f"{event.venue}: {event.error}"] += 1
+            self.dead_letters[f"{event.venue}: {event.error}" if event.venue else event.error] += 1
         self.newest_us = max(self.newest_us, event.cause.receive_time_us)
 
     def _observe_status(self, status: FeedStatus) -> None:
