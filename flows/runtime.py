@@ -226,7 +226,7 @@ def collection_of(settings: Settings) -> Collection:
         watched_assets=frozenset(settings.parameters.watch.watched_assets),
         chain=_chain(settings),
         mining=_mining(settings),
-        ssl_context=ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file is not None else None,
+        ssl_context=_trusting(settings.ca_file) if settings.ca_file is not None else None,
     )
 
 
@@ -260,6 +260,13 @@ def held(data_dir: Path) -> Iterator[None]:
 def _endpoints(settings: Settings, venue: str) -> Endpoints:
     replaced = settings.endpoints.get(venue)
     return VENUES[venue].endpoints if replaced is None else Endpoints(replaced.rest_url, replaced.websocket_url)
+
+
+def _trusting(ca_file: Path) -> ssl.SSLContext:
+    """Trust a private certificate authority besides the system's."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(ca_file)
+    return context
 
 
 def _chain(settings: Settings) -> ChainFeed | None:

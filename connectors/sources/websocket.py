@@ -240,7 +240,7 @@ class _Keeper:
         try:
             socket = await connect(
                 feed.url,
-                ssl=self._ssl_context if url.scheme == "wss" else None,
+                ssl=(self._ssl_context or True) if url.scheme == "wss" else None,
                 proxy=None if url.hostname in _LOOPBACK_HOSTS else True,
                 compression=None,
                 open_timeout=policy.open_timeout_seconds,
