@@ -75,10 +75,8 @@ def replay_speed(scale: float) -> None:
         ("whole flow: journal, checks, all machines, tables and metrics", flow),
     ):
         print(f"| {name} | {speed:,.0f} | {speed / anew:.2f} | {speed / incremental:.2f} |")
-    print(
-        f"\n{load.events:,} events in {result.seconds:.1f} s of wall-clock time, {result.cpu_seconds:.1f} s of processor time; "
-        f"rows {json.dumps(result.rows)}"
-    )
+    print(f"\n{load.events:,} events in {result.seconds:.1f} s, {result.cpu_seconds:.1f} s of processor time")
+    print(f"rows: {json.dumps(result.rows)}")
 
 
 def memory(scale: float) -> None:

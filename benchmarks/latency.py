@@ -114,9 +114,9 @@ class _TimedSink(FixedPartitionedSink[Any, None]):
         part = self._inner.build_part(step_id, for_part, resume_state)
         write_batch = part.write_batch
 
-        def timed(values: list[Any]) -> None:
+        def timed(values: list[list[Any]]) -> None:
             now = time.monotonic()
-            self.arrived.extend(now for event in values if type(event) is Liquidation)
+            self.arrived.extend(now for events in values for event in events if type(event) is Liquidation)
             if len(self.arrived) >= self._count:
                 self._stop.ask()
             write_batch(values)

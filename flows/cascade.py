@@ -7,6 +7,7 @@ passes on what it does not own, so that every asset meets its events in sequence
 from __future__ import annotations
 
 import atexit
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -30,7 +31,7 @@ from operators.feed_watch import FeedWatch
 from operators.heartbeats import Heartbeats
 from operators.lifecycle import CascadeLifecycle
 from operators.liquidation_windows import LiquidationWindowsMachine
-from operators.machine import MachineFactory, chain_builder
+from operators.machine import Bunch, MachineFactory, chain_builder
 from operators.miners import Miners
 from operators.normalise import Normalise
 from operators.scores import Scores
@@ -106,11 +107,17 @@ def asset_machines(parameters: Parameters) -> Sequence[MachineFactory]:
     )
 
 
-def key_by_asset(items: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """Give every event the key of its asset. Ticks end here: each asset that needs one has got its own."""
-    return [(getattr(event, "asset", MARKET_WIDE), event) for _partition, event in items if type(event) is not Tick]
+def key_by_asset(bunches: list[tuple[str, Bunch]]) -> list[tuple[str, Bunch]]:
+    """Bunch events anew by their asset. Ticks end here: each asset that needs one has got its own."""
+    by_asset: defaultdict[str, Bunch] = defaultdict(list)
+    for _partition, bunch in bunches:
+        for event in bunch:
+            if type(event) is not Tick:
+                by_asset[getattr(event, "asset", MARKET_WIDE)].append(event)
+    return list(by_asset.items())
 
 
-def keep_rows(items: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+def keep_rows(bunches: list[tuple[str, Bunch]]) -> list[tuple[str, Bunch]]:
     """Keep what is a row of some table."""
-    return [(_ROWS, event) for _asset, event in items if type(event) in TABLE_OF]
+    rows = [event for _asset, bunch in bunches for event in bunch if type(event) in TABLE_OF]
+    return [(_ROWS, rows)] if rows else []

@@ -35,11 +35,14 @@ MachineFactory = Callable[[Any], Machine]
 """Builds a machine from its snapshot, or a new one from ``None``."""
 
 
+Bunch = list[Any]
+"""Items of one key, in order: what travels between Bytewax steps. An item on its own costs a microsecond in each of them."""
+
 _Route = tuple[Handler, "dict[type, _Route]"]
 """Who takes an item next, and the routes of what comes of it."""
 
 
-class MachineChain(StatefulBatchLogic[Any, Any, tuple[object, ...]]):
+class MachineChain(StatefulBatchLogic[Bunch, Bunch, tuple[object, ...]]):
     """Run machines in turn over the items of one key.
 
     An item goes straight to the next machine that owns its type: most machines own few, and asking each of them about each
@@ -55,13 +58,14 @@ class MachineChain(StatefulBatchLogic[Any, Any, tuple[object, ...]]):
             behind = self._routes
             self._routes = {**behind, **{item_type: (handler, behind) for item_type, handler in machine.handlers().items()}}
 
-    def on_batch(self, values: list[Any]) -> tuple[list[Any], bool]:
-        """Pass a batch through every machine; discard the key when all of them are idle."""
-        passed: list[Any] = []
-        _walk(values, self._routes, passed.append)
-        return passed, all(machine.is_idle() for machine in self._machines)
+    def on_batch(self, values: list[Bunch]) -> tuple[list[Bunch], bool]:
+        """Pass bunches through every machine, as one; discard the key when all of them are idle."""
+        passed: Bunch = []
+        for bunch in values:
+            _walk(bunch, self._routes, passed.append)
+        return [passed] if passed else [], all(machine.is_idle() for machine in self._machines)
 
-    def on_eof(self) -> tuple[list[Any], bool]:
+    def on_eof(self) -> tuple[list[Bunch], bool]:
         """Say nothing and keep the key: the end of a run is not the end of a window."""
         return [], StatefulBatchLogic.RETAIN
 

@@ -41,8 +41,8 @@ class RowOrderError(Exception):
     """An event came with a cause older than rows that are durable already: an operator's error."""
 
 
-class DeltaSink(FixedPartitionedSink[Any, None]):
-    """Events, keyed by any text, become rows of their tables. Events of no table are passed over."""
+class DeltaSink(FixedPartitionedSink[list[Any], None]):
+    """Lists of events, keyed by any text, become rows of their tables. Events of no table are passed over."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class DeltaSink(FixedPartitionedSink[Any, None]):
         self._tables.open()
 
 
-class RowsPartition(StatefulSinkPartition[Any, None]):
+class RowsPartition(StatefulSinkPartition[list[Any], None]):
     """Collect an epoch's rows, and make them durable at its end."""
 
     def __init__(self, tables: DeltaTables, spool: Spool, uploader: Uploader, observer: SinkObserver) -> None:
@@ -133,13 +133,14 @@ class RowsPartition(StatefulSinkPartition[Any, None]):
             event_type: _Buffer(table, tables, spool) for event_type, table in TABLE_OF.items() if table.name in tables.names
         }
 
-    def write_batch(self, values: list[Any]) -> None:
-        """Take events in the order they come."""
+    def write_batch(self, values: list[list[Any]]) -> None:
+        """Take lists of events in the order they come."""
         buffer_of = self._buffers.get
-        for event in values:
-            buffer = buffer_of(type(event))
-            if buffer is not None:
-                buffer.events.append(event)
+        for events in values:
+            for event in events:
+                buffer = buffer_of(type(event))
+                if buffer is not None:
+                    buffer.events.append(event)
         for buffer in self._buffers.values():
             if len(buffer.events) >= _CHUNK_EVENTS:
                 buffer.pack()

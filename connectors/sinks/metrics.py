@@ -124,7 +124,7 @@ class Metrics:
 class MetricsSink(DynamicSink[Any]):
     """Hands every batch of events to observers that need no recovery: metrics, health, a live view.
 
-    Items are events or ``(key, event)``.
+    Items are ``(key, list of events)``.
     """
 
     def __init__(self, *observers: EventObserver) -> None:
@@ -141,6 +141,6 @@ class _ObserverPartition(StatelessSinkPartition[Any]):
         self._observers = observers
 
     def write_batch(self, items: list[Any]) -> None:
-        events = [item[1] if type(item) is tuple else item for item in items]
+        events = [event for _key, bunch in items for event in bunch]
         for observe in self._observers:
             observe(events)

@@ -10,6 +10,7 @@ from market.raw import Cause, Completeness, PositionSide
 SECOND = 1_000_000
 NOON_US = 1_760_097_600 * SECOND
 USD = 1_000_000
+DAY_US = 86_400 * SECOND
 
 LONG = PositionSide.LONG
 SHORT = PositionSide.SHORT

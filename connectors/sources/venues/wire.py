@@ -50,7 +50,7 @@ def each(cause: Cause, items: Iterable[T], read: Callable[[T], Iterable[RawEvent
     for item in items:
         try:
             events.extend(read(item))
-        except FrameError as error:  # noqa: PERF203 - one item's refusal must not cost its neighbours
+        except FrameError as error:
             first_error = first_error or error
             events.append(RawRefusal(cause, type(error).__name__, str(error)))
         else:

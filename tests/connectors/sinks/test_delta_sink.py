@@ -86,7 +86,7 @@ class Process:
 
     def epoch(self, *batches: list[Any]) -> None:
         for batch in batches:
-            self.partition.write_batch(batch)
+            self.partition.write_batch([batch])
         self.partition.snapshot()
 
     def killed(self) -> None:
@@ -320,7 +320,7 @@ def test_a_large_epoch_is_whole(tmp_path: Path) -> None:
 def test_closing_writes_nothing_because_a_panic_closes_too(tmp_path: Path) -> None:
     process = Process(tmp_path)
     process.epoch([liquidation(1)])
-    process.partition.write_batch([liquidation(2)])
+    process.partition.write_batch([[liquidation(2)]])
 
     process.partition.close()
 
@@ -330,7 +330,7 @@ def test_closing_writes_nothing_because_a_panic_closes_too(tmp_path: Path) -> No
 
 def test_killed_before_the_spool_was_written_the_epoch_is_replayed(tmp_path: Path) -> None:
     first = Process(tmp_path)
-    first.partition.write_batch([liquidation(1)])
+    first.partition.write_batch([[liquidation(1)]])
     first.killed()
 
     second = Process(tmp_path)
@@ -426,7 +426,7 @@ def test_restarts_anywhere_lose_nothing_and_double_nothing(
 def test_an_event_with_a_cause_of_long_ago_is_an_error_rather_than_lost_at_the_next_restart(tmp_path: Path) -> None:
     process = Process(tmp_path)
     process.epoch([liquidation(5)])
-    process.partition.write_batch([liquidation(4)])
+    process.partition.write_batch([[liquidation(4)]])
 
     with pytest.raises(RowOrderError, match="earlier epoch"):
         process.partition.snapshot()
@@ -606,8 +606,8 @@ def run_flow(tmp_path: Path, items: list[Any]) -> DeltaSink:
         commit_interval_seconds=HOUR,
     )
     flow = Dataflow("rows")
-    keyed = op.key_on("key", op.input("events", flow, TestingSource(items, batch_size=3)), lambda _event: "rows")
-    op.output("tables", keyed, sink)
+    events = op.input("events", flow, TestingSource(items, batch_size=3))
+    op.output("tables", op.map("bunch", events, lambda event: ("rows", [event])), sink)
     cluster_main(flow, [], 0, recovery_config=RecoveryConfig(tmp_path / "recovery"))
     return sink
 
@@ -627,8 +627,8 @@ def test_a_flow_that_is_aborted_and_resumed_leaves_the_same_tables(tmp_path: Pat
 def test_a_flow_without_recovery_still_writes_every_row(tmp_path: Path) -> None:
     sink = DeltaSink(DeltaTables(str(tmp_path / "tables")), Spool(tmp_path / "spool"), commit_interval_seconds=HOUR)
     flow = Dataflow("rows")
-    keyed = op.key_on("key", op.input("events", flow, TestingSource([liquidation(1), score(1)])), lambda _event: "rows")
-    op.output("tables", keyed, sink)
+    bunches = op.input("events", flow, TestingSource([("rows", [liquidation(1), score(1)])]))
+    op.output("tables", bunches, sink)
 
     cluster_main(flow, [], 0)
 

@@ -320,16 +320,13 @@ def test_the_sources_numbers_are_shown() -> None:
     assert samples["cascadewatch_batch_timestamp_seconds"][()] > NOON_S
 
 
-@pytest.mark.parametrize("is_keyed", [False, True])
-def test_the_sink_hands_events_to_every_observer(is_keyed: bool) -> None:
+def test_the_sink_hands_events_to_every_observer() -> None:
     metrics = Metrics()
     seen: list[Any] = []
     events = [liquidation(1), liquidation(2)]
     flow = Dataflow("metrics")
-    stream: Any = op.input("events", flow, TestingSource(events))
-    if is_keyed:
-        stream = op.key_on("key", stream, lambda event: event.asset)
-    op.output("metrics", stream, MetricsSink(metrics.observe_batch, seen.extend))
+    bunches = op.input("events", flow, TestingSource([("BTC", events[:1]), ("ETH", events[1:])]))
+    op.output("metrics", bunches, MetricsSink(metrics.observe_batch, seen.extend))
 
     run_main(flow)
 
