@@ -1,13 +1,13 @@
-"""From severity to alerts: an alert rises at once and falls late, and only its changes are said (scores §3).
+"""From severity to alerts: one change, one row (scores §3). Wants sequence order.
 
-The law: an alert rises when a score's severity is above its own, unless the asset is cooling down from an alert at least as
-severe. It falls to the score's severity when it has stood for the minimum hold and either the risk is ``clear_below_points``
-below the threshold of its own severity or the pressure that it needs is gone.
+The law: an alert rises at once; it falls only when it has been held for its minimum and its reason is clearly gone; after it
+has cleared, the same or less is not said again for a while.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import msgspec
 
@@ -16,133 +16,162 @@ from market.parameters import Parameters
 from market.raw import Cause
 from market.readings import AlertChange, AlertState, Score, Severity
 from market.severity import is_pressure_low_enough, risk_threshold
+from operators.liquidation_ledger import NEVER_US
 from operators.machine import Handler
 
-_NONE = Severity.NONE
-_RANK = {Severity.NONE: 0, Severity.INFO: 1, Severity.WARNING: 2, Severity.CRITICAL: 3}
+_RISK_INPUTS = frozenset({"funding", "open_interest", "price", "long_short_ratio"})
+_RANK = {severity: rank for rank, severity in enumerate(Severity)}
 
 
-class _Judged(msgspec.Struct, array_like=True, frozen=True):
-    """What an alert needs of a score."""
+class _Finding(msgspec.Struct, frozen=True, gc=False):
+    """What an alert needs of the last score.
+
+    Attributes:
+        points: The components of the risk that are not zero, by name.
+        missing: Inputs that the risk was without.
+    """
 
     severity: Severity
     risk: int
+    points: tuple[tuple[str, int], ...]
     pressure: int | None
-    reason: str
-    score_sequence: int
+    missing: tuple[str, ...]
+    sequence: int
 
 
-class _State(msgspec.Struct, array_like=True):
-    """One alert. ``held_back`` is the newest score whose change had to wait."""
+class _State(msgspec.Struct, gc=False):
+    """All that is saved.
+
+    Attributes:
+        severity: Of the alert that fires; ``NONE`` without one.
+        since_us: When it became that.
+        cleared: The severity that was cleared last, while the cool-down lasts; else ``NONE``.
+        finding: Of the last score, while there is an alert or a reason for one.
+        wake_us: When a tick has to look again.
+    """
 
     severity: Severity = Severity.NONE
     since_us: int = 0
-    worst: Severity = Severity.NONE  # since it last rose from none
-    cooling: Severity = Severity.NONE
-    cooling_until_us: int = 0
-    held_back: _Judged | None = None
-
-
-_DECODER = msgspec.msgpack.Decoder(_State)
+    cleared: Severity = Severity.NONE
+    cleared_us: int = 0
+    finding: _Finding | None = None
+    wake_us: int = NEVER_US
 
 
 class Alerts:
-    """One asset's alert."""
+    """Follow one asset's severity with hysteresis, minimum hold and cool-down.
+
+    Falling needs the risk to be ``clear_below_points`` below the threshold of the present severity, or the pressure to have
+    left what that severity wants; either way not before ``minimum_hold_us``. It then falls to what the score says. A fall that
+    had to wait for the hold, and a rise that had to wait for the cool-down, come with the first tick after it, from the last
+    score. A rise above what was cleared does not wait.
+
+    ``reason`` names the inputs that the score was without: an alert on degraded data says so.
+    """
 
     def __init__(self, parameters: Parameters, state: object | None = None) -> None:
         """Build from a snapshot, or new."""
         self._parameters = parameters.alerts
         self._thresholds = parameters.severity
-        self._state = _DECODER.decode(state) if isinstance(state, bytes) else _State()
+        self._state = _State() if state is None else msgspec.structs.replace(cast("_State", state))
 
     def handlers(self) -> Mapping[type, Handler]:
-        """Own scores, which pass on, and ticks, which let a change through that had to wait."""
-        return {Score: self._on_score, AssetTick: self._on_tick}
+        """Own scores and ticks; both go on."""
+        return {Score: self.on_score, AssetTick: self.on_tick}
 
-    def snapshot(self) -> bytes:
-        """Return the alert."""
-        return msgspec.msgpack.encode(self._state)
+    def snapshot(self) -> object:
+        """Return the state, some hundred bytes."""
+        return msgspec.structs.replace(self._state)
 
     def is_idle(self) -> bool:
-        """Forgetting would change nothing: no alert stands, none is cooling down."""
-        return self._state.severity is _NONE and self._state.cooling is _NONE and self._state.held_back is None
+        """Say whether nothing fires, nothing would but for the cool-down, and the cool-down is over."""
+        return self._state == _State()
 
-    def _on_score(self, score: Score) -> tuple[Score] | tuple[Score, AlertChange]:
-        if score.severity is _NONE and self.is_idle():
+    def on_score(self, score: Score) -> tuple[object, ...]:
+        """Return the score, and the alert's change if it makes one."""
+        state = self._state
+        if score.severity is Severity.NONE and state.severity is Severity.NONE:
+            state.finding = None
             return (score,)
-        pressure = score.pressure.pressure if score.pressure is not None else None
-        judged = _Judged(score.severity, score.risk.total, pressure, _reason(score, pressure), score.cause.sequence)
-        change = self._judge(score.cause, score.asset, judged)
-        return (score,) if change is None else (score, change)
+        risk = score.risk
+        points = (
+            ("funding", risk.funding),
+            ("open interest", risk.open_interest),
+            ("long/short ratio", risk.long_short_ratio),
+            ("liquidations", risk.liquidations),
+        )
+        state.finding = _Finding(
+            score.severity,
+            risk.total,
+            tuple((name, value) for name, value in points if value),
+            None if score.pressure is None else score.pressure.pressure,
+            tuple(name for name in score.missing_inputs if name in _RISK_INPUTS),
+            score.cause.sequence,
+        )
+        return (score, *self._judge(score.cause, score.asset))
 
-    def _on_tick(self, tick: AssetTick) -> tuple[AssetTick] | tuple[AssetTick, AlertChange]:
-        state = self._state
-        if state.cooling is not _NONE and tick.cause.receive_time_us >= state.cooling_until_us:
-            state.cooling = _NONE
-        if state.held_back is None:
+    def on_tick(self, tick: AssetTick) -> tuple[object, ...]:
+        """Return a change that had to wait until now, and the tick."""
+        if tick.cause.receive_time_us < self._state.wake_us:
             return (tick,)
-        change = self._judge(tick.cause, tick.asset, state.held_back)
-        return (tick,) if change is None else (tick, change)
+        return (*self._judge(tick.cause, tick.asset), tick)
 
-    def _judge(self, cause: Cause, asset: str, judged: _Judged) -> AlertChange | None:
-        state, now_us = self._state, cause.receive_time_us
-        state.held_back = None
-        if judged.severity is state.severity:
-            return None
-        is_allowed = (
-            self._may_rise(judged, now_us) if _is_above(judged.severity, state.severity) else self._may_fall(judged, now_us)
-        )
-        if not is_allowed:
-            state.held_back = judged
-            return None
-        return self._change(cause, asset, judged)
-
-    def _may_rise(self, judged: _Judged, now_us: int) -> bool:
+    def _judge(self, cause: Cause, asset: str) -> tuple[AlertChange, ...]:
         state = self._state
-        return now_us >= state.cooling_until_us or _is_above(judged.severity, state.cooling)
+        now_us = cause.receive_time_us
+        cool_us = state.cleared_us + self._parameters.cooldown_us
+        if now_us >= cool_us:
+            state.cleared, state.cleared_us = Severity.NONE, 0
+        state.wake_us = NEVER_US if state.cleared is Severity.NONE else cool_us
+        finding = state.finding
+        if finding is None:
+            return ()
+        step = _RANK[finding.severity] - _RANK[state.severity]
+        if step > 0 and _RANK[finding.severity] > _RANK[state.cleared]:
+            return (self._change(cause, asset, finding),)
+        if step < 0 and self._is_gone(finding):
+            held_us = state.since_us + self._parameters.minimum_hold_us
+            if now_us >= held_us:
+                return (self._change(cause, asset, finding),)
+            state.wake_us = held_us
+        return ()
 
-    def _may_fall(self, judged: _Judged, now_us: int) -> bool:
+    def _is_gone(self, finding: _Finding) -> bool:
+        """Say whether the reason for the present severity is clearly gone."""
+        severity = self._state.severity
+        clear_risk = risk_threshold(severity, self._thresholds) - self._parameters.clear_below_points
+        return finding.risk <= clear_risk or not is_pressure_low_enough(severity, finding.pressure, self._thresholds)
+
+    def _change(self, cause: Cause, asset: str, finding: _Finding) -> AlertChange:
         state = self._state
-        if now_us - state.since_us < self._parameters.minimum_hold_us:
-            return False
-        cleared_at = risk_threshold(state.severity, self._thresholds) - self._parameters.clear_below_points
-        return judged.risk <= cleared_at or not is_pressure_low_enough(state.severity, judged.pressure, self._thresholds)
-
-    def _change(self, cause: Cause, asset: str, judged: _Judged) -> AlertChange:
-        state, before = self._state, self._state.severity
-        state.severity, state.since_us = judged.severity, cause.receive_time_us
-        if judged.severity is _NONE:
-            state.cooling, state.cooling_until_us = state.worst, cause.receive_time_us + self._parameters.cooldown_us
-            state.worst = _NONE
-        elif _is_above(judged.severity, state.worst):
-            state.worst = judged.severity
+        previous, severity = state.severity, finding.severity
+        is_resolved = severity is Severity.NONE
+        state.severity = severity
+        state.since_us = 0 if is_resolved else cause.receive_time_us
+        state.cleared = previous if is_resolved else Severity.NONE
+        state.cleared_us = cause.receive_time_us if is_resolved else 0
+        state.wake_us = cause.receive_time_us + self._parameters.cooldown_us if is_resolved else NEVER_US
+        state.finding = None if is_resolved else finding
         return AlertChange(
-            cause,
-            asset,
-            judged.severity,
-            before,
-            AlertState.RESOLVED if judged.severity is _NONE else AlertState.FIRING,
-            judged.reason,
-            judged.score_sequence,
-            judged.risk,
-            judged.pressure,
+            cause=cause,
+            asset=asset,
+            severity=severity,
+            previous_severity=previous,
+            state=AlertState.RESOLVED if is_resolved else AlertState.FIRING,
+            reason=_reason(asset, finding, previous),
+            score_sequence=finding.sequence,
+            risk=finding.risk,
+            pressure=finding.pressure,
         )
 
 
-def _is_above(severity: Severity, other: Severity) -> bool:
-    return _RANK[severity] > _RANK[other]
-
-
-def _reason(score: Score, pressure: int | None) -> str:
-    """Say in a sentence what decided."""
-    risk = score.risk
-    parts = (
-        ("funding", risk.funding),
-        ("open interest", risk.open_interest),
-        ("long/short ratio", risk.long_short_ratio),
-        ("liquidations", risk.liquidations),
-    )
-    points = ", ".join(f"{name} {value}" for name, value in parts if value)
-    of_what = f" ({points})" if points else ""
-    pressure_words = "pressure not known" if pressure is None else f"pressure {pressure:+d}".replace("-", "−")
-    return f"{score.asset} risk {risk.total}{of_what}, {pressure_words}: {score.severity.value}"
+def _reason(asset: str, finding: _Finding, previous: Severity) -> str:
+    """Say it in a sentence with the numbers; what the score did not know comes last."""
+    points = ", ".join(f"{name} {value}" for name, value in finding.points)
+    risk = f"{asset} risk {finding.risk} ({points})" if points else f"{asset} risk {finding.risk}"
+    pressure = "not known" if finding.pressure is None else f"{finding.pressure:+d}".replace("-", "−")
+    verdict = "resolved" if finding.severity is Severity.NONE else finding.severity.value
+    before = "" if previous is Severity.NONE else f", was {previous.value}"
+    missing = ", ".join(name.replace("_", " ") for name in finding.missing)
+    without = f" (without {missing})" if missing else ""
+    return f"{risk}, pressure {pressure}: {verdict}{before}{without}"

@@ -1,25 +1,24 @@
-"""All that is known of an asset, weighed: Liquidation Risk, Cascade Score, severity (scores §1, §3, §5). Wants sequence order.
+"""One asset's score: everything known of it at a moment, judged. Wants sequence order.
 
-The law: a :class:`Score` says what was known at its ``as_of`` and names what was not. It comes at once with every full window
-reading (those are already limited to one per ``emit_interval_us``); what else changes is said at the next tick, at most one
-score per interval.
-
-No liquidations while the feeds are up is a true zero: an asset without a window reading scores 0 for liquidations, and its
-``windows`` are ``None``.
+The law: a score says what was known at its cause's receive time. What is older than its maximum age is not known, and named.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
+from typing import cast
 
 import msgspec
 
 from market.cascade_score import breadth, cascade_score, dominance, speed
 from market.events import AssetMiners, AssetPressure, AssetTick, MinerDay, Pressure
-from market.parameters import CascadeScoreParameters, Parameters
+from market.parameters import Parameters
 from market.raw import Cause
 from market.readings import (
+    DELTA_WINDOWS_S,
     WINDOWS_S,
+    AbsoluteRisk,
     CascadeScore,
     DerivativesReading,
     LiquidationWindows,
@@ -28,144 +27,210 @@ from market.readings import (
 )
 from market.risk import absolute_risk
 from market.severity import assess_severity
+from operators.liquidation_ledger import NEVER_US
+from operators.liquidation_windows import next_emission_us
 from operators.machine import Handler
 
-_TEN_S, _NINETY_S, _FIVE_MIN = (WINDOWS_S.index(seconds) for seconds in (10, 90, 300))
-_DELTA_5_MIN = 0  # of DELTA_WINDOWS_S
+_IN_10_S = WINDOWS_S.index(10)
+_IN_90_S = WINDOWS_S.index(90)
+_IN_300_S = WINDOWS_S.index(300)
+_IN_1_H = WINDOWS_S.index(3600)
+_OVER_300_S = DELTA_WINDOWS_S.index(300)
 
+_AT_ONCE = -1  # wakes the next tick: there is something new to say
+_EPOCH = dt.date(1970, 1, 1).toordinal()
+_DAY_US = 86_400_000_000
 _NOTHING = SideWindows((0,) * len(WINDOWS_S), (0,) * len(WINDOWS_S), (0,) * len(WINDOWS_S), {}, 0, 0, 0)
 
 
-class _State(msgspec.Struct, array_like=True):
-    """The last of every input. Bounded: one of each."""
+class _Known(msgspec.Struct):
+    """What was last heard; the whole saved state."""
 
     windows: LiquidationWindows | None = None
     derivatives: DerivativesReading | None = None
     pressure: Pressure | None = None
     miners: MinerDay | None = None
-    emitted_us: int = 0
-    is_changed: bool = False
-
-
-_DECODER = msgspec.msgpack.Decoder(_State)
+    wake_us: int = NEVER_US
+    emitted_us: int = -1
 
 
 class Scores:
-    """One asset's scores. Consumes window readings, deltas, pressure and miner days: the score carries them."""
+    """Keep the newest of every input of one asset, and publish a score when one of them changed.
+
+    Window readings, derivatives readings, pressure and miner days are consumed: the score carries them. A window reading gives
+    a score at once, so that a liquidation is answered at once; for everything else the next tick gives one, before the tick;
+    also for an input that has grown too old. There is at most one score per interval of the clock: a window reading that comes
+    after one waits for the tick.
+
+    Age counts from the receive time of the reading; of a miner day, from that day's beginning. An asset without liquidations
+    in the last hour has sums of zero, not missing ones; ``windows`` is ``None`` until its first.
+    """
 
     def __init__(self, parameters: Parameters, state: object | None = None) -> None:
         """Build from a snapshot, or new."""
-        self._cascade = parameters.cascade_score
-        self._severity = parameters.severity
+        self._parameters = parameters
         self._interval_us = parameters.windows.emit_interval_us
-        self._miners_max_age_us = parameters.miners.max_age_us
-        self._version = parameters.version
-        self._state = _DECODER.decode(state) if isinstance(state, bytes) else _State()
+        self._version: str | None = None
+        self._known = _Known() if state is None else msgspec.structs.replace(cast("_Known", state))
 
     def handlers(self) -> Mapping[type, Handler]:
-        """Own every input of a score, and the tick."""
+        """Own every input, and ticks."""
         return {
-            LiquidationWindows: self._on_windows,
-            DerivativesReading: self._on_derivatives,
-            AssetPressure: self._on_pressure,
-            AssetMiners: self._on_miners,
-            AssetTick: self._on_tick,
+            LiquidationWindows: self.on_windows,
+            DerivativesReading: self.on_derivatives,
+            AssetPressure: self.on_pressure,
+            AssetMiners: self.on_miners,
+            AssetTick: self.on_tick,
         }
 
-    def snapshot(self) -> bytes:
-        """Return the last of every input."""
-        return msgspec.msgpack.encode(self._state)
+    def snapshot(self) -> object:
+        """Return what was last heard: immutable readings, not copied."""
+        return msgspec.structs.replace(self._known)
 
     def is_idle(self) -> bool:
-        """Forgetting would change nothing: no input is remembered."""
-        state = self._state
-        return state.windows is None and state.derivatives is None and state.pressure is None and state.miners is None
+        """Say whether nothing is known, and the interval in which that was published is over."""
+        return self._known == _Known()
 
-    def _on_windows(self, reading: LiquidationWindows) -> tuple[Score]:
-        self._state.windows = reading
-        return (self._score(reading.cause, reading.asset),)
+    def on_windows(self, windows: LiquidationWindows) -> tuple[object, ...]:
+        """Return a score, unless there was one in this interval: then the next tick does."""
+        known = self._known
+        known.windows = windows
+        known.wake_us = _AT_ONCE
+        now_us = windows.cause.receive_time_us
+        if now_us < next_emission_us(known.emitted_us, self._interval_us):
+            return ()
+        self._forget_old(now_us)
+        return (self._score(windows.cause, windows.asset),)
 
-    def _on_derivatives(self, reading: DerivativesReading) -> tuple[()]:
-        self._state.derivatives = reading
-        self._state.is_changed = True
+    def on_derivatives(self, reading: DerivativesReading) -> tuple[object, ...]:
+        """Remember it for the next score."""
+        self._known.derivatives = reading
+        self._known.wake_us = _AT_ONCE
         return ()
 
-    def _on_pressure(self, item: AssetPressure) -> tuple[()]:
-        self._state.pressure = item.pressure
-        self._state.is_changed = True
+    def on_pressure(self, handed: AssetPressure) -> tuple[object, ...]:
+        """Remember it for the next score."""
+        self._known.pressure = handed.pressure
+        self._known.wake_us = _AT_ONCE
         return ()
 
-    def _on_miners(self, item: AssetMiners) -> tuple[()]:
-        self._state.miners = item.miners
-        self._state.is_changed = True
+    def on_miners(self, handed: AssetMiners) -> tuple[object, ...]:
+        """Remember it for the next score."""
+        self._known.miners = handed.miners
+        self._known.wake_us = _AT_ONCE
         return ()
 
-    def _on_tick(self, tick: AssetTick) -> tuple[AssetTick] | tuple[AssetTick, Score]:
-        state, now_us = self._state, tick.cause.receive_time_us
-        if state.miners is not None and now_us - state.miners.cause.receive_time_us > self._miners_max_age_us:
-            state.miners = None
-            state.is_changed = True
-        if not state.is_changed or now_us - state.emitted_us < self._interval_us:
+    def on_tick(self, tick: AssetTick) -> tuple[object, ...]:
+        """Return a score, where an input changed or grew old, and the tick. Forget an asset of which nothing is known."""
+        known = self._known
+        now_us = tick.cause.receive_time_us
+        if now_us < known.wake_us or now_us < next_emission_us(known.emitted_us, self._interval_us):
             return (tick,)
-        return (tick, self._score(tick.cause, tick.asset))
+        is_changed = self._forget_old(now_us) or known.wake_us == _AT_ONCE
+        if not is_changed:
+            self._known = _Known()
+            return (tick,)
+        return (self._score(tick.cause, tick.asset), tick)
+
+    def _forget_old(self, now_us: int) -> bool:
+        """Drop every input that is too old; say whether there was one."""
+        known = self._known
+        before = (known.derivatives, known.pressure, known.miners)
+        derivatives_until_us, pressure_until_us, miners_until_us = self._known_until_us()
+        if now_us > derivatives_until_us:
+            known.derivatives = None
+        if now_us > pressure_until_us:
+            known.pressure = None
+        if now_us > miners_until_us:
+            known.miners = None
+        return before != (known.derivatives, known.pressure, known.miners)
+
+    def _known_until_us(self) -> tuple[int, int, int]:
+        """Return until when, that included, derivatives, pressure and miners are known; never to end, where they are not."""
+        known, parameters = self._known, self._parameters
+        derivatives, pressure, miners = known.derivatives, known.pressure, known.miners
+        return (
+            NEVER_US if derivatives is None else derivatives.cause.receive_time_us + parameters.deltas.max_age_us,
+            NEVER_US if pressure is None else pressure.cause.receive_time_us + parameters.pressure.max_age_us,
+            NEVER_US if miners is None else _day_us(miners.day) + parameters.miners.max_age_us,
+        )
 
     def _score(self, cause: Cause, asset: str) -> Score:
-        state = self._state
-        state.emitted_us = cause.receive_time_us
-        state.is_changed = False
-        long, short = (state.windows.long, state.windows.short) if state.windows is not None else (_NOTHING, _NOTHING)
-        derivatives = state.derivatives
-        risk = absolute_risk(
-            funding_rate_8h=derivatives.funding_rate_8h if derivatives else None,
-            open_interest_change_percent=derivatives.open_interest_changes_percent[_DELTA_5_MIN] if derivatives else None,
-            price_change_percent=derivatives.price_changes_percent[_DELTA_5_MIN] if derivatives else None,
-            long_short_ratio=derivatives.long_short_ratio if derivatives else None,
-            liquidations_micros=long.usd_micros[_FIVE_MIN] + short.usd_micros[_FIVE_MIN],
-        )
-        pressure = state.pressure.pressure if state.pressure is not None else None
-        verdict = assess_severity(risk=risk.total, pressure=pressure, thresholds=self._severity)
-        both_micros = long.usd_micros[_NINETY_S] + short.usd_micros[_NINETY_S]
+        known = self._known
+        self._sleep(cause.receive_time_us)
+        if self._version is None:
+            self._version = self._parameters.version
+        windows = known.windows
+        long, short = (_NOTHING, _NOTHING) if windows is None else (windows.long, windows.short)
+        pressure = None if known.pressure is None else known.pressure.pressure
+        risk = _risk(known.derivatives, long, short)
+        verdict = assess_severity(risk=risk.total, pressure=pressure, thresholds=self._parameters.severity)
         return Score(
-            cause,
-            asset,
-            state.windows,
-            derivatives,
-            state.pressure,
-            state.miners,
-            risk,
-            _side_score(long, both_micros, self._cascade),
-            _side_score(short, both_micros, self._cascade),
-            verdict.severity,
-            verdict.pressure_waived,
-            _missing_inputs(derivatives, pressure, state.miners),
-            self._version,
+            cause=cause,
+            asset=asset,
+            windows=windows,
+            derivatives=known.derivatives,
+            pressure=known.pressure,
+            miners=known.miners,
+            risk=risk,
+            cascade_long=self._cascade_score(long, short),
+            cascade_short=self._cascade_score(short, long),
+            severity=verdict.severity,
+            pressure_waived=verdict.pressure_waived,
+            missing_inputs=_missing(known, pressure),
+            parameter_version=self._version,
+        )
+
+    def _sleep(self, now_us: int) -> None:
+        """Wake when the next input is too old; at the next tick, to be forgotten, when nothing is known any more."""
+        known = self._known
+        known.emitted_us = now_us
+        known.wake_us = min(NEVER_US, *self._known_until_us()) + 1
+        if known.wake_us > NEVER_US and (known.windows is None or _is_empty(known.windows)):
+            known.wake_us = now_us
+
+    def _cascade_score(self, side: SideWindows, other: SideWindows) -> CascadeScore:
+        in_90_s = side.usd_micros[_IN_90_S]
+        return cascade_score(
+            components={
+                "speed": speed(micros_10s=side.usd_micros[_IN_10_S], micros_90s=in_90_s),
+                "breadth": breadth(side.venue_micros.values()),
+            },
+            side_dominance=dominance(side_micros=in_90_s, both_sides_micros=in_90_s + other.usd_micros[_IN_90_S]),
+            window_micros=in_90_s,
+            parameters=self._parameters.cascade_score,
         )
 
 
-def _side_score(side: SideWindows, both_micros: int, parameters: CascadeScoreParameters) -> CascadeScore:
-    window_micros = side.usd_micros[_NINETY_S]
-    return cascade_score(
-        components={
-            "speed": speed(micros_10s=side.usd_micros[_TEN_S], micros_90s=window_micros),
-            "breadth": breadth(side.venue_micros.values()),
-        },
-        side_dominance=dominance(side_micros=window_micros, both_sides_micros=both_micros),
-        window_micros=window_micros,
-        parameters=parameters,
+def _risk(derivatives: DerivativesReading | None, long: SideWindows, short: SideWindows) -> AbsoluteRisk:
+    """Both changes are over the same five minutes."""
+    return absolute_risk(
+        funding_rate_8h=None if derivatives is None else derivatives.funding_rate_8h,
+        open_interest_change_percent=None if derivatives is None else derivatives.open_interest_changes_percent[_OVER_300_S],
+        price_change_percent=None if derivatives is None else derivatives.price_changes_percent[_OVER_300_S],
+        long_short_ratio=None if derivatives is None else derivatives.long_short_ratio,
+        liquidations_micros=long.usd_micros[_IN_300_S] + short.usd_micros[_IN_300_S],
     )
 
 
-def _missing_inputs(derivatives: DerivativesReading | None, pressure: int | None, miners: MinerDay | None) -> tuple[str, ...]:
-    """Name the inputs that are not known: a closed set, in this order."""
-    if derivatives is None:
-        known = dict.fromkeys(("funding", "open_interest", "price", "long_short_ratio"), False)
-    else:
-        known = {
-            "funding": derivatives.funding_rate_8h is not None,
-            "open_interest": derivatives.open_interest_changes_percent[_DELTA_5_MIN] is not None,
-            "price": derivatives.price_changes_percent[_DELTA_5_MIN] is not None,
-            "long_short_ratio": derivatives.long_short_ratio is not None,
-        }
-    known["pressure"] = pressure is not None
-    known["miners"] = miners is not None
-    return tuple(name for name, is_known in known.items() if not is_known)
+def _missing(known: _Known, pressure: int | None) -> tuple[str, ...]:
+    """Name what the score would have used: of open interest and price, the change over five minutes."""
+    reading = known.derivatives
+    inputs = {
+        "funding": None if reading is None else reading.funding_rate_8h,
+        "open_interest": None if reading is None else reading.open_interest_changes_percent[_OVER_300_S],
+        "price": None if reading is None else reading.price_changes_percent[_OVER_300_S],
+        "long_short_ratio": None if reading is None else reading.long_short_ratio,
+        "pressure": pressure,
+        "miners": known.miners,
+    }
+    return tuple(name for name, value in inputs.items() if value is None)
+
+
+def _is_empty(windows: LiquidationWindows) -> bool:
+    return not (windows.long.counts[_IN_1_H] or windows.short.counts[_IN_1_H])
+
+
+def _day_us(day: str) -> int:
+    """Return when a day, YYYY-MM-DD, begins."""
+    return (dt.date.fromisoformat(day).toordinal() - _EPOCH) * _DAY_US
