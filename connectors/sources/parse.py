@@ -17,7 +17,6 @@ from market.raw import DeadLetter, FeedStatus, RawEvent, RawRefusal, Tick
 _STATUS = msgspec.json.Decoder(StatusPayload)
 
 
-
 def parse_batch(frames: list[Frame]) -> list[tuple[str, list[Any]]]:
     """Return what a batch of frames says, as ``(feed partition, events in order)``.
 

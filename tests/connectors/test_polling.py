@@ -456,7 +456,7 @@ def test_without_a_fallback_the_first_source_is_asked_on():
 
 def test_what_the_receiver_raises_ends_all_polls():
     class Full(Recorder):
-        def put(self, feed, payload):  # noqa: ARG002 - a receiver's signature
+        def put(self, feed, payload):
             raise OSError("disk full")
 
     async def scenario():

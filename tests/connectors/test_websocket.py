@@ -644,7 +644,7 @@ def test_cancelling_is_quick_even_when_the_venue_does_not_say_goodbye():
 
 def test_what_the_receiver_raises_ends_the_transport_and_closes_the_socket():
     class Full(Recorder):
-        def put(self, feed, payload):  # noqa: ARG002 - a receiver's signature
+        def put(self, feed, payload):
             raise OSError("disk full")
 
     async def scenario():

@@ -10,7 +10,6 @@ from market.raw import Cause, Completeness, PositionSide
 SECOND = 1_000_000
 NOON_US = 1_760_097_600 * SECOND
 USD = 1_000_000
-DAY_US = 86_400 * SECOND
 
 LONG = PositionSide.LONG
 SHORT = PositionSide.SHORT
@@ -100,3 +99,22 @@ def feed_with_restarts(build, items, restart_before=(), forget_when_idle=False):
         if forget_when_idle and machine.is_idle():
             machine = build(None)
     return outs, machine
+
+
+class InTurn:
+    """Machines one behind another, as a chain of the flow runs them."""
+
+    def __init__(self, builds, states=None):
+        self.machines = [build(state) for build, state in zip(builds, states or [None] * len(builds), strict=True)]
+
+    def handle(self, item):
+        items = [item]
+        for machine in self.machines:
+            items = feed(machine, items)
+        return items
+
+    def feed(self, items):
+        return [out for item in items for out in self.handle(item)]
+
+    def snapshot(self):
+        return tuple(machine.snapshot() for machine in self.machines)

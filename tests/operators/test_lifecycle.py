@@ -2,7 +2,7 @@ import dataclasses
 from functools import partial
 
 import pytest
-from asset_events import LONG, SHORT, USD, at, cause, feed, liquidation, tick
+from asset_events import LONG, SHORT, USD, InTurn, at, cause, feed, liquidation, tick
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,14 +10,13 @@ from market.parameters import CascadeThresholds, Parameters
 from market.readings import CascadePhase, CascadeTransition, LiquidationPulse, LiquidationWindows, SideWindows
 from operators.lifecycle import CascadeLifecycle
 from operators.liquidation_windows import LiquidationWindowsMachine
-from operators.machine import MachineChain
 
 DEFAULTS = Parameters()
 MILLION = 1_000_000
 
 
 def chain(parameters=DEFAULTS, states=None):
-    return MachineChain([partial(LiquidationWindowsMachine, parameters), partial(CascadeLifecycle, parameters)], states)
+    return InTurn([partial(LiquidationWindowsMachine, parameters), partial(CascadeLifecycle, parameters)], states)
 
 
 def run(items, parameters=DEFAULTS, restart_before=()):
@@ -26,7 +25,7 @@ def run(items, parameters=DEFAULTS, restart_before=()):
     for number, item in enumerate(items):
         if number in restart_before:
             machines = chain(parameters, machines.snapshot())
-        outs += machines.on_batch([item])[0]
+        outs += machines.handle(item)
     return outs, machines
 
 
@@ -182,18 +181,18 @@ def test_a_changed_threshold_takes_effect_on_resume():
     _, machines = run(rout(usd=500_000))
     lower = dataclasses.replace(DEFAULTS, cascade=CascadeThresholds(window_usd=1_000_000))
 
-    outs, _ = chain(lower, machines.snapshot()).on_batch([liquidation(5, usd=1, sequence=5)])
+    outs = chain(lower, machines.snapshot()).handle(liquidation(5, usd=1, sequence=5))
 
     assert [out.cascade_id for out in outs if isinstance(out, CascadeTransition)] == ["BTC-LONG-0-5"]
 
 
 def test_a_snapshot_does_not_change_with_what_comes_after_it():
     machine = chain()
-    machine.on_batch(rout())
+    machine.feed(rout())
     saved = machine.snapshot()[1]
     before = repr(saved)
 
-    machine.on_batch(rout(start_s=20, venues=("deribit",)))
+    machine.feed(rout(start_s=20, venues=("deribit",)))
 
     assert repr(saved) == before
 
