@@ -85,40 +85,38 @@ class CascadeLifecycle:
         """Say whether no cascade runs, and the last full reading told of nothing in the last 90 s."""
         return not any(side.newest_us or side.cascade is not None for side in (self._long, self._short))
 
-    def on_pulse(self, pulse: LiquidationPulse) -> tuple[object, ...]:
+    def on_pulse(self, pulse: LiquidationPulse) -> tuple[object, ...]:  # noqa: C901 - per liquidation, where calls are dear
         """Return what began or ended, in place of the pulse."""
         long, short = self._long, self._short
-        if pulse.liquidation is not None:
-            self._note(pulse.liquidation)
+        liquidation = pulse.liquidation
+        if liquidation is not None:
+            side = long if liquidation.position_side is _LONG else short
+            newest_us = side.newest_us.get(liquidation.venue)
+            if newest_us is None:
+                self._meet(side, liquidation)
+            elif liquidation.event_time_us > newest_us:
+                side.newest_us[liquidation.venue] = liquidation.event_time_us
+            if side.cascade is not None:
+                side.cascade.total_micros += liquidation.notional_micros
+                side.cascade.total_count += 1
+        long_micros, short_micros = pulse.long_micros, pulse.short_micros
         transitions: tuple[object, ...] = ()
         if long.cascade is not None:
-            transitions = self._follow(long, long.cascade, pulse, pulse.long_micros)
-        elif pulse.long_micros > self._begin_micros:
-            transitions = self._begin(long, pulse, pulse.long_micros, pulse.long_count, pulse.long_venues)
+            if not self._end_micros <= long_micros <= long.cascade.peak_micros:
+                transitions = self._follow(long, long.cascade, pulse, long_micros)
+        elif long_micros > self._begin_micros and long_micros >= self._dominance_share * (long_micros + short_micros):
+            transitions = self._begin(long, pulse, long_micros, pulse.long_count, pulse.long_venues)
         if short.cascade is not None:
-            transitions += self._follow(short, short.cascade, pulse, pulse.short_micros)
-        elif pulse.short_micros > self._begin_micros:
-            transitions += self._begin(short, pulse, pulse.short_micros, pulse.short_count, pulse.short_venues)
+            if not self._end_micros <= short_micros <= short.cascade.peak_micros:
+                transitions += self._follow(short, short.cascade, pulse, short_micros)
+        elif short_micros > self._begin_micros and short_micros >= self._dominance_share * (long_micros + short_micros):
+            transitions += self._begin(short, pulse, short_micros, pulse.short_count, pulse.short_venues)
         return transitions
 
-    def _note(self, liquidation: Liquidation) -> None:
-        """Know its venue, and count it towards the cascade that runs."""
-        side = self._long if liquidation.position_side is _LONG else self._short
-        event_time_us = liquidation.event_time_us
-        newest_us = side.newest_us.get(liquidation.venue)
-        if newest_us is None:
-            self._meet(side, liquidation.venue, event_time_us)
-        elif event_time_us > newest_us:
-            side.newest_us[liquidation.venue] = event_time_us
-        cascade = side.cascade
-        if cascade is not None:
-            cascade.total_micros += liquidation.notional_micros
-            cascade.total_count += 1
-
-    def _meet(self, side: _Side, venue: str, event_time_us: int) -> None:
-        if len(side.newest_us) >= MAX_VENUES - 1:
-            venue = OTHER_VENUES
-        side.newest_us[venue] = max(event_time_us, side.newest_us.get(venue, 0))
+    def _meet(self, side: _Side, liquidation: Liquidation) -> None:
+        """Take in a venue that was silent, under a common name when there are too many."""
+        venue = liquidation.venue if len(side.newest_us) < MAX_VENUES - 1 else OTHER_VENUES
+        side.newest_us[venue] = max(liquidation.event_time_us, side.newest_us.get(venue, 0))
 
     def on_windows(self, windows: LiquidationWindows) -> tuple[object, ...]:
         """Return the reading, and what ended; forget the venues of a silent side."""
@@ -133,8 +131,7 @@ class CascadeLifecycle:
     def _begin(
         self, side: _Side, pulse: LiquidationPulse, micros: int, count: int, venues: int
     ) -> tuple[CascadeTransition, ...]:
-        if micros < self._dominance_share * (pulse.long_micros + pulse.short_micros):
-            return ()
+        """Begin a cascade on the side that is large and dominant enough, if it is broad enough too."""
         if count < self._thresholds.min_count or venues < self._thresholds.min_venues:
             return ()
         cause = pulse.cause
@@ -150,8 +147,7 @@ class CascadeLifecycle:
     def _follow(
         self, side: _Side, cascade: _Cascade, reading: LiquidationPulse | LiquidationWindows, micros: int
     ) -> tuple[CascadeTransition, ...]:
-        if micros > cascade.peak_micros:  # noqa: PLR1730 - a call of max() at every liquidation costs more
-            cascade.peak_micros = micros
+        cascade.peak_micros = max(cascade.peak_micros, micros)
         if micros >= self._end_micros:
             return ()
         side.cascade = None

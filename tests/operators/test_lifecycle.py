@@ -142,7 +142,8 @@ def test_both_sides_can_be_in_a_cascade_and_one_side_in_one_after_another():
     items = [
         *rout(),
         *rout(start_s=10, position_side=SHORT, usd=3_000_000, count=6),
-        *ticks(*range(16, 120)),
+        liquidation(16, usd=1),
+        *ticks(*range(17, 120)),
         *rout(start_s=200),
     ]
 
