@@ -28,10 +28,9 @@ ROLLING_DAYS = 1096
 _GLASSNODE_INTERCEPT = 10.2560  # on market cap; Glassnode's Difficulty Regression Model of September 2022
 _GLASSNODE_SLOPE = 0.5250
 
-# Below these a regression says nothing yet: a month is two or three changes of difficulty; and "3 years" may lack some days,
-# as public series do, but not a tenth of them.
-_EXPANDING_MIN_DAYS = 30
-_ROLLING_MIN_DAYS = 1000
+# Below this a regression says nothing yet: a month is two or three changes of difficulty. A fit over "3 years" of a series
+# that is younger, or weekly in parts as mempool.space's early prices are, says so by its first day and its number of days.
+_MIN_DAYS = 30
 
 _LOSS_BELOW = 1.0
 _COMFORT_ABOVE = 1.5
@@ -171,10 +170,10 @@ class DifficultyModel:
 
     def _draw(self, supply: float) -> dict[str, _Line]:
         lines = {GLASSNODE_2022: self._line(_GLASSNODE_INTERCEPT, _GLASSNODE_SLOPE, supply)}
-        expanding = self._by_market_cap.line() if self.days >= _EXPANDING_MIN_DAYS else None
+        expanding = self._by_market_cap.line() if self.days >= _MIN_DAYS else None
         if expanding is not None:
             lines[EXPANDING] = self._line(*expanding, supply)
-        rolling = self._by_price.line() if self._by_price.n >= _ROLLING_MIN_DAYS else None
+        rolling = self._by_price.line() if self._by_price.n >= _MIN_DAYS else None
         if rolling is not None:
             lines[ROLLING_3Y] = self._line(*rolling, 1.0)
         return lines

@@ -158,9 +158,7 @@ def test_the_frozen_fit_is_judged_on_the_same_days_as_the_expanding_one():
     ("days", "names"),
     [
         (29, {GLASSNODE_2022}),
-        (30, {GLASSNODE_2022, EXPANDING}),
-        (999, {GLASSNODE_2022, EXPANDING}),
-        (1000, {GLASSNODE_2022, EXPANDING, ROLLING_3Y}),
+        (30, {GLASSNODE_2022, EXPANDING, ROLLING_3Y}),
     ],
 )
 def test_a_fit_is_absent_until_its_history_is_long_enough(days, names):

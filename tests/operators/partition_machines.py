@@ -40,7 +40,7 @@ def run(build, items, restarts=()):
         if place in restarts:
             saved = pickle.dumps(chain.snapshot())
             chain = MachineChain([build], pickle.loads(saved))  # noqa: S301 - our own bytes, as Bytewax stores them
-        became.append(list(chain.on_batch([item])[0]))
+        became.append([out for bunch in chain.on_batch([[item]])[0] for out in bunch])
     return became
 
 
