@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import sys
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
+import msgspec
 import pyarrow as pa
-import pyarrow.csv
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from connectors.sinks.tables import TABLES
 from flows.settings import Settings
 from views.queries import QueryError, open_tables, query, summarise
 
 _MOST_SHOWN = 200
+_MOST_SIDE_BY_SIDE = 16  # columns: more than that and none of them can be read
+_MOST_UPRIGHT = 4  # rows shown as columns where there are more columns than that
 _WIDTH_WITHOUT_TERMINAL = 200
 
 
@@ -56,7 +61,7 @@ def print_answer(settings: Settings, sql: str, output: Literal["table", "csv", "
     """
     answer = query(sql, open_tables(settings.tables_uri, settings.storage_options()))
     if output == "csv":
-        pa.csv.write_csv(answer, sys.stdout.buffer)
+        _print_csv(answer)
     elif output == "json":
         _print_json(answer)
     else:
@@ -69,18 +74,43 @@ def _console() -> Console:
 
 
 def _print_json(answer: pa.Table) -> None:
-    import msgspec  # noqa: PLC0415 - only this output needs it
-
     for row in answer.to_pylist(maps_as_pydicts="lossy"):
         typer.echo(msgspec.json.encode(row).decode())
 
 
+def _print_csv(answer: pa.Table) -> None:
+    lines = csv.writer(sys.stdout, lineterminator="\n")
+    lines.writerow(answer.column_names)
+    lines.writerows(_rows(answer))
+
+
 def _print_table(answer: pa.Table) -> None:
+    is_wide = answer.num_columns > _MOST_SIDE_BY_SIDE
+    most = _MOST_UPRIGHT if is_wide else _MOST_SHOWN
+    names, rows = answer.column_names, list(_rows(answer.slice(0, most)))
+    if is_wide:  # each row upright, beside the names
+        names, rows = ["", *(f"row {number}" for number in range(1, len(rows) + 1))], list(zip(names, *rows, strict=True))
     shown = Table()
-    for name in answer.column_names:
-        shown.add_column(name)
-    for row in answer.slice(0, _MOST_SHOWN).to_pylist():
-        shown.add_row(*("" if value is None else str(value) for value in row.values()))
+    for name in names:
+        shown.add_column(Text(name))
+    for row in rows:
+        shown.add_row(*(Text(cell) for cell in row))
     _console().print(shown)
-    if answer.num_rows > _MOST_SHOWN:
-        typer.echo(f"the first {_MOST_SHOWN} of {answer.num_rows:,} rows; --output csv gives all", err=True)
+    if answer.num_rows > most:
+        typer.echo(f"the first {most} of {answer.num_rows:,} rows; --output csv gives all", err=True)
+
+
+def _rows(answer: pa.Table) -> Iterator[tuple[str, ...]]:
+    """Return the rows in words, by place: a join may give two columns of one name."""
+    columns = [column.to_pylist(maps_as_pydicts="lossy") for column in answer.columns]
+    return (tuple(_in_words(value) for value in row) for row in zip(*columns, strict=True))
+
+
+def _in_words(value: Any) -> str:
+    """Return a value as JSON has it, but text bare, bytes as the text that they are, and nothing for what is not known."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, str):
+        return value
+    words = msgspec.json.encode(value).decode()
+    return "" if words == "null" else words.strip('"')

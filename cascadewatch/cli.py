@@ -42,7 +42,10 @@ _EXPECTED = (
     FileNotFoundError,
     HealthServerError,
     HistoryError,
+    IsADirectoryError,
     JournalError,
+    NotADirectoryError,
+    PermissionError,
     QueryError,
     SettingsError,
     SpoolError,
@@ -64,7 +67,8 @@ def _in_one_sentence(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except _EXPECTED as error:
-            typer.secho(f"cascadewatch: {error}", fg="red", err=True)
+            words = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
+            typer.secho(f"cascadewatch: {words}", fg="red", err=True)
             raise typer.Exit(1) from error
         except BrokenPipeError as error:  # the reader of a pipe has seen enough
             sys.stderr.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,19 @@ def read_miner_day(path: Path, day: str) -> dict[str, Any]:
     """Return the fits and the hashprice (subsidy alone, no fees) of a day, from what the file says up to and with that day.
 
     Raises:
-        HistoryError: The file lacks a column, a row cannot be read, or it has no price and difficulty for the day.
+        HistoryError: The file or a row of it cannot be read, it lacks a column, it has no price and difficulty for the day, or
+            the day is none.
     """
-    reading = fit_history(_rows(path), day)
+    try:
+        day_number(day)
+    except ValueError as error:
+        raise HistoryError(f"--date {day!r} is not a day written as YYYY-MM-DD") from error
+    try:
+        reading = fit_history(_rows(path), day)
+    except (OSError, ValueError, csv.Error) as error:  # not text, not there, a day twice, a day before the first block
+        raise HistoryError(f"{path} cannot be used: {getattr(error, 'strerror', None) or error}") from error
     if reading is None or reading.day != day:
-        raise HistoryError(f"{path} has no price and difficulty for {day}, or too few days before it")
+        raise HistoryError(f"{path} has no price and difficulty above zero for {day}")
     hashprice = hashprice_usd_per_ph_day(
         difficulty=reading.difficulty,
         price_usd=reading.price_usd,
@@ -55,17 +63,24 @@ def read_miner_day(path: Path, day: str) -> dict[str, Any]:
 
 
 def _rows(path: Path) -> Iterator[tuple[str, float | None, float | None]]:
-    with path.open(encoding="utf-8", newline="") as lines:
+    with path.open(encoding="utf-8-sig", newline="") as lines:  # spreadsheets put a mark before the first column
         table = csv.DictReader(lines)
         missing = [name for name in _NEEDED if name not in (table.fieldnames or ())]
         if missing:
             raise HistoryError(f"{path} lacks the column {', '.join(missing)}; it needs {', '.join(_NEEDED)}")
-        for number, row in enumerate(table, start=2):
+        for row in table:
             try:
+                _refuse_odd_row(row)
                 yield row["date"], _value(row["price_usd"]), _value(row["difficulty"])
             except ValueError as error:
-                raise HistoryError(f"{path}, line {number}: {error}") from error
+                raise HistoryError(f"{path}, line {table.line_num}: {error}") from error
 
 
-def _value(text: str) -> float | None:
+def _refuse_odd_row(row: Mapping[Any, Any]) -> None:
+    if None in row:  # where DictReader puts what is too much; 40,000 without quotes would be read as 40
+        raise ValueError("more values than columns")
+    day_number(row["date"] or "")
+
+
+def _value(text: str | None) -> float | None:
     return float(text) if text else None

@@ -26,15 +26,17 @@ _SPELLINGS = {
 class FrameReader:
     """Reads frames of one venue as the flow does: the venue's parser, then the contract table."""
 
-    def __init__(self, venue: str, instruments: Iterable[bytes] = ()) -> None:
+    def __init__(self, venue: str, instruments: Iterable[bytes] = (), *, received_us: int | None = None) -> None:
         """Fill the contract table.
 
         Args:
             venue: Its id.
             instruments: The venue's own answers that list its contracts. Without any, contracts are spelled out from the
                 symbol where the venue's rules allow it; elsewhere every symbol is unknown.
+            received_us: When the frames came; by default now. Event times after it are refused as the flow refuses them.
         """
         self._venue = venue
+        self._received_us = received_us
         self._handlers = Normalise(Parameters()).handlers()
         answers = list(instruments)
         self._spelling = None if answers else _SPELLINGS.get(venue)
@@ -52,7 +54,8 @@ class FrameReader:
         return self._read("liquidations", line)
 
     def _read(self, channel: str, payload: bytes) -> dict[str, Any]:
-        frame = Frame(f"{self._venue}/{channel}", payload, Cause("parse", 0, now_us()))
+        received_us = now_us() if self._received_us is None else self._received_us
+        frame = Frame(f"{self._venue}/{channel}", payload, Cause("parse", 0, received_us))
         events: list[dict[str, Any]] = []
         refusals: list[DeadLetter] = []
         for item in self._measured(parse(frame)):
