@@ -1,0 +1,138 @@
+"""One venue's transports against a real server on loopback: contracts first, and again when the list has changed."""
+
+import asyncio
+import json
+import time
+
+import pytest
+from aiohttp import web
+
+from connectors.sources import collector
+from connectors.sources.collector import Collection, collect
+from connectors.sources.feed import Endpoints, PollFeed, RateLimit, WebSocketFeed
+from connectors.sources.frame import MalformedFrameError
+from market.raw import Cause, ContractKind, FeedState, RawInstrument
+
+
+class Venue:
+    """Lists coins as JSON, pages of two; one connection for all of them; polls what is watched."""
+
+    id = "venue"
+    rate_limit = RateLimit(1_000, 1.0)
+
+    @property
+    def parsers(self):
+        return {"instruments": self.parse_instruments}
+
+    def parse_instruments(self, frame):
+        try:
+            coins = json.loads(frame.payload)["coins"]
+        except (ValueError, KeyError) as error:
+            raise MalformedFrameError(str(error)) from error
+        return [
+            RawInstrument(Cause("", 0, 0), "venue", coin, coin, "USDT", "USDT", ContractKind.LINEAR, "1", is_perpetual=True)
+            for coin in coins
+        ]
+
+    def instrument_polls(self, endpoints):
+        return [PollFeed("venue/instruments", f"{endpoints.rest_url}/instruments?page=0", 3600.0)]
+
+    def next_instrument_page(self, poll, payload):
+        more = json.loads(payload).get("next") if payload.startswith(b"{") else None
+        return None if more is None else PollFeed(poll.name, poll.url.replace("page=0", f"page={more}"), poll.every_seconds)
+
+    def websockets(self, endpoints, instruments):
+        symbols = ",".join(sorted(instrument.symbol for instrument in instruments))
+        return [WebSocketFeed("venue/liquidations", "1", f"{endpoints.websocket_url}/ws?symbols={symbols}")]
+
+    def polls(self, endpoints, watched):
+        return [PollFeed(f"venue/mark/{item.symbol}", f"{endpoints.rest_url}/mark?{item.symbol}", 60.0) for item in watched]
+
+
+class Inbox:
+    def __init__(self):
+        self.log = []
+
+    def put(self, feed, payload):
+        self.log.append((feed, payload.decode()))
+
+    def status(self, feed, connection, state, reason):
+        self.log.append((feed, state))
+
+    def places(self, entry):
+        return [place for place, logged in enumerate(self.log) if logged == entry]
+
+
+def receive(pages, *, until, seconds=8.0):
+    """What comes in from a venue that lists ``pages``, until the log satisfies ``until``."""
+    inbox, open_sockets = Inbox(), []
+
+    async def instruments(request):
+        return web.Response(text=pages[int(request.query["page"])]())
+
+    async def mark(request):
+        return web.Response(text=request.query_string)
+
+    async def stream(request):
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        open_sockets.append(request.query["symbols"])
+        inbox.log.append(("open", list(open_sockets)))
+        async for _message in socket:
+            pass
+        open_sockets.remove(request.query["symbols"])
+        return socket
+
+    async def main():
+        app = web.Application()
+        app.add_routes([web.get("/instruments", instruments), web.get("/mark", mark), web.get("/ws", stream)])
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        base = f"127.0.0.1:{runner.addresses[0][1]}"
+        collection = Collection([(Venue(), Endpoints(f"http://{base}", f"ws://{base}"))], frozenset({"BTC"}))
+        running = asyncio.ensure_future(collect(collection, inbox))
+        end = time.monotonic() + seconds
+        while not until(inbox) and time.monotonic() < end and not running.done():  # noqa: ASYNC110 - a log has no event
+            await asyncio.sleep(0.02)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await runner.cleanup()
+
+    asyncio.run(main())
+    assert until(inbox), inbox.log
+    return inbox
+
+
+def test_contracts_of_every_page_are_there_before_anything_is_subscribed_and_only_watched_ones_are_polled():
+    pages = [lambda: '{"coins": ["BTC", "ETH"], "next": 1}', lambda: '{"coins": ["PEPE"]}']
+
+    inbox = receive(pages, until=lambda inbox: inbox.places(("venue/mark/BTC", "BTC")))
+
+    listed = inbox.places(("venue/instruments", '{"coins": ["PEPE"]}'))
+    opened = inbox.places(("open", ["BTC,ETH,PEPE"]))
+    assert listed[0] < opened[0]
+    assert not [entry for entry in inbox.log if entry[0] in {"venue/mark/ETH", "venue/mark/PEPE"}]
+
+
+@pytest.mark.slow
+def test_a_changed_list_is_subscribed_before_the_old_subscription_ends(monkeypatch):
+    monkeypatch.setattr(collector, "_REFRESH_SECONDS", 0.5)
+    monkeypatch.setattr(collector, "_OVERLAP_SECONDS", 0.3)
+    answers = iter(['{"coins": ["BTC"]}'])
+    pages = [lambda: next(answers, '{"coins": ["BTC", "NEW"]}')]
+
+    def both_were_open_and_one_was_lost(inbox):
+        return inbox.places(("open", ["BTC", "BTC,NEW"])) and inbox.places(("venue/liquidations", FeedState.LOST))
+
+    inbox = receive(pages, until=both_were_open_and_one_was_lost)
+
+    connected = inbox.places(("venue/liquidations", FeedState.CONNECTED))
+    assert connected[1] < inbox.places(("venue/liquidations", FeedState.LOST))[0]
+
+
+def test_a_list_that_cannot_be_read_is_still_a_frame_and_costs_only_its_subscriptions():
+    inbox = receive([lambda: "<html>"], until=lambda inbox: inbox.places(("open", [""])))
+
+    assert inbox.places(("venue/instruments", "<html>"))
