@@ -30,11 +30,11 @@ def assess_severity(*, risk: int, pressure: int | None, thresholds: SeverityThre
 
 def risk_threshold(severity: Severity, thresholds: SeverityThresholds) -> int:
     """Return the risk above which ``severity`` begins; for ``NONE`` a number that every risk is above."""
-    return {
-        Severity.CRITICAL: thresholds.critical_risk,
-        Severity.WARNING: thresholds.warning_risk,
-        Severity.INFO: thresholds.info_risk,
-    }.get(severity, -1)
+    if severity is Severity.CRITICAL:
+        return thresholds.critical_risk
+    if severity is Severity.WARNING:
+        return thresholds.warning_risk
+    return thresholds.info_risk if severity is Severity.INFO else -1
 
 
 def is_pressure_low_enough(severity: Severity, pressure: int | None, thresholds: SeverityThresholds) -> bool:

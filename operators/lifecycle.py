@@ -6,10 +6,11 @@ ends when its 90-second sum is zero or has come down below ``end_fraction`` of t
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import cast
-
-import msgspec
 
 from market.events import Liquidation
 from market.parameters import Parameters
@@ -27,7 +28,8 @@ _WINDOW = WINDOWS_S.index(90)
 _LONG = PositionSide.LONG
 
 
-class _Cascade(msgspec.Struct, gc=False):
+@dataclass(slots=True)
+class _Cascade:
     """A cascade that runs."""
 
     cascade_id: str
@@ -37,20 +39,24 @@ class _Cascade(msgspec.Struct, gc=False):
     total_count: int
 
 
-class _Side(msgspec.Struct):
+@dataclass(slots=True)
+class _Side:
     """One position side.
 
     Attributes:
         newest_us: Event time of the newest liquidation per venue, for the last 90 s at least; at most ``MAX_VENUES``.
+        low_micros: Not saved, like the next: the 90-second sums between which, both included, nothing begins, grows or ends.
     """
 
     position_side: PositionSide
-    newest_us: dict[str, int] = msgspec.field(default_factory=dict)
+    newest_us: dict[str, int] = field(default_factory=dict)
     cascade: _Cascade | None = None
+    low_micros: int = 0
+    high_micros: int = 0
 
     def copy(self) -> _Side:
         """Return one that shares nothing that changes."""
-        cascade = None if self.cascade is None else msgspec.structs.replace(self.cascade)
+        cascade = None if self.cascade is None else dataclasses.replace(self.cascade)
         return _Side(self.position_side, dict(self.newest_us), cascade)
 
 
@@ -66,12 +72,14 @@ class CascadeLifecycle:
         """Build from a snapshot, or new."""
         self._thresholds = parameters.cascade
         self._begin_micros = parameters.cascade.window_usd * _MICROS
-        self._dominance_share = parameters.cascade.dominance_share
-        self._end_micros = max(1.0, parameters.cascade.end_fraction * self._begin_micros)  # a sum of zero always ends it
+        end_micros = math.ceil(parameters.cascade.end_fraction * self._begin_micros)
+        self._end_micros = max(1, end_micros)  # a sum of zero always ends it
         saved = (_Side(PositionSide.LONG), _Side(PositionSide.SHORT))
         if state is not None:
             saved = cast("tuple[_Side, _Side]", state)
         self._long, self._short = saved[0].copy(), saved[1].copy()
+        self._watch(self._long)
+        self._watch(self._short)
 
     def handlers(self) -> Mapping[type, Handler]:
         """Own the pulses, which carry the liquidations that no window misses, and the full readings."""
@@ -85,32 +93,28 @@ class CascadeLifecycle:
         """Say whether no cascade runs, and the last full reading told of nothing in the last 90 s."""
         return not any(side.newest_us or side.cascade is not None for side in (self._long, self._short))
 
-    def on_pulse(self, pulse: LiquidationPulse) -> tuple[object, ...]:  # noqa: C901 - per liquidation, where calls are dear
+    def on_pulse(self, pulse: LiquidationPulse) -> tuple[object, ...]:
         """Return what began or ended, in place of the pulse."""
         long, short = self._long, self._short
         liquidation = pulse.liquidation
         if liquidation is not None:
             side = long if liquidation.position_side is _LONG else short
+            event_time_us = liquidation.event_time_us
             newest_us = side.newest_us.get(liquidation.venue)
             if newest_us is None:
                 self._meet(side, liquidation)
-            elif liquidation.event_time_us > newest_us:
-                side.newest_us[liquidation.venue] = liquidation.event_time_us
-            if side.cascade is not None:
-                side.cascade.total_micros += liquidation.notional_micros
-                side.cascade.total_count += 1
+            elif event_time_us > newest_us:
+                side.newest_us[liquidation.venue] = event_time_us
+            cascade = side.cascade
+            if cascade is not None:
+                cascade.total_micros += liquidation.notional_micros
+                cascade.total_count += 1
         long_micros, short_micros = pulse.long_micros, pulse.short_micros
         transitions: tuple[object, ...] = ()
-        if long.cascade is not None:
-            if not self._end_micros <= long_micros <= long.cascade.peak_micros:
-                transitions = self._follow(long, long.cascade, pulse, long_micros)
-        elif long_micros > self._begin_micros and long_micros >= self._dominance_share * (long_micros + short_micros):
-            transitions = self._begin(long, pulse, long_micros, pulse.long_count, pulse.long_venues)
-        if short.cascade is not None:
-            if not self._end_micros <= short_micros <= short.cascade.peak_micros:
-                transitions += self._follow(short, short.cascade, pulse, short_micros)
-        elif short_micros > self._begin_micros and short_micros >= self._dominance_share * (long_micros + short_micros):
-            transitions += self._begin(short, pulse, short_micros, pulse.short_count, pulse.short_venues)
+        if not long.low_micros <= long_micros <= long.high_micros:
+            transitions = self._judge(long, pulse, long_micros, pulse.long_count, pulse.long_venues)
+        if not short.low_micros <= short_micros <= short.high_micros:
+            transitions += self._judge(short, pulse, short_micros, pulse.short_count, pulse.short_venues)
         return transitions
 
     def _meet(self, side: _Side, liquidation: Liquidation) -> None:
@@ -128,30 +132,42 @@ class CascadeLifecycle:
                 side.newest_us.clear()
         return outputs
 
-    def _begin(
+    def _judge(
         self, side: _Side, pulse: LiquidationPulse, micros: int, count: int, venues: int
     ) -> tuple[CascadeTransition, ...]:
-        """Begin a cascade on the side that is large and dominant enough, if it is broad enough too."""
-        if count < self._thresholds.min_count or venues < self._thresholds.min_venues:
+        """Follow the cascade that runs; begin one on a side that is large, dominant and broad enough."""
+        if side.cascade is not None:
+            return self._follow(side, side.cascade, pulse, micros)
+        is_dominant = micros >= self._thresholds.dominance_share * (pulse.long_micros + pulse.short_micros)
+        if not is_dominant or count < self._thresholds.min_count or venues < self._thresholds.min_venues:
             return ()
         cause = pulse.cause
-        cascade = side.cascade = _Cascade(
+        side.cascade = _Cascade(
             cascade_id=f"{pulse.asset}-{side.position_side.value}-{cause.feed_partition}-{cause.sequence}",
             began_time_us=cause.receive_time_us,
             peak_micros=micros,
             total_micros=micros,
             total_count=count,
         )
-        return (_transition(CascadePhase.BEGAN, side, cascade, pulse, micros),)
+        self._watch(side)
+        return (_transition(CascadePhase.BEGAN, side, side.cascade, pulse, micros),)
 
     def _follow(
         self, side: _Side, cascade: _Cascade, reading: LiquidationPulse | LiquidationWindows, micros: int
     ) -> tuple[CascadeTransition, ...]:
         cascade.peak_micros = max(cascade.peak_micros, micros)
-        if micros >= self._end_micros:
-            return ()
-        side.cascade = None
-        return (_transition(CascadePhase.ENDED, side, cascade, reading, micros),)
+        has_ended = micros < self._end_micros
+        if has_ended:
+            side.cascade = None
+        self._watch(side)
+        return (_transition(CascadePhase.ENDED, side, cascade, reading, micros),) if has_ended else ()
+
+    def _watch(self, side: _Side) -> None:
+        """Set the sums between which there is nothing to do."""
+        if side.cascade is None:
+            side.low_micros, side.high_micros = 0, self._begin_micros
+        else:
+            side.low_micros, side.high_micros = self._end_micros, side.cascade.peak_micros
 
 
 def _transition(

@@ -179,6 +179,18 @@ class Ledger:
         self._starts = [start - count for start in self._starts]
 
 
+def add_by_code(sums: list[int], notionals: Sequence[int], codes: Sequence[int], *, sign: int = 1) -> None:
+    """Add notionals to the sums numbered by their codes."""
+    if len(notionals) < _MANY or sum(notionals) > MAX_SUM_MICROS:
+        for notional, code in zip(notionals, codes, strict=True):
+            sums[code] += sign * notional
+        return
+    values = _integers(notionals)
+    numbers = np.frombuffer(bytes(codes), dtype=np.uint8)
+    for code in set(codes):
+        sums[code] += sign * int(values[numbers == code].sum())
+
+
 def _integers(values: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.array(values, dtype=np.int64)
 

@@ -16,13 +16,12 @@ from market.parameters import Parameters
 from market.raw import Cause, Completeness, PositionSide
 from market.readings import LiquidationPulse, LiquidationWindows
 from operators.liquidation_ledger import NEVER_US
-from operators.liquidation_side import LONGEST_US, MAX_VENUES, Side, SideState
+from operators.liquidation_side import HEAD_US, LONGEST_US, MAX_VENUES, Side, SideState
 from operators.machine import Handler
 
 OTHER_VENUES = "other"
 """What the last number stands for: all venues beyond the first forty, which are told apart by name."""
 
-_HEAD_US = 90_000_000  # the look-back that calls a cascade: kept up at every event
 _AT_ONCE = -1  # wakes the next tick: there is something new to say
 
 # Members looked up once: an attribute of an enum class costs more than the comparison.
@@ -68,7 +67,7 @@ class LiquidationWindowsMachine:
         """Build from a snapshot, or new."""
         self._lateness_us = parameters.windows.allowed_lateness_us
         self._interval_us = parameters.windows.emit_interval_us
-        self._patience_us = max(0, _HEAD_US - self._lateness_us)  # no event leaves the head sooner after its arrival
+        self._patience_us = max(0, HEAD_US - self._lateness_us)  # no event leaves the head sooner after its arrival
         self._begin()
         if state is not None:
             self._restore(cast("_State", state))
@@ -138,7 +137,7 @@ class LiquidationWindowsMachine:
         is_due = now_us >= self._settle_us
         if is_due:
             self._settle()
-        head_from_us = now_us - _HEAD_US
+        head_from_us = now_us - HEAD_US
         if long.leaves_us <= head_from_us:
             long.advance(head_from_us)
         if short.leaves_us <= head_from_us:
@@ -147,7 +146,7 @@ class LiquidationWindowsMachine:
         if code is None:
             code = self._learn(liquidation.venue) + (liquidation.completeness is _FULL)
         if event_time_us > head_from_us:
-            side.add(event_time_us, liquidation.notional_micros, code)
+            side.add(event_time_us, liquidation.notional_micros, code, head_from_us)
         else:
             side.add_behind(event_time_us, liquidation.notional_micros, code)
         self._wake_us = _AT_ONCE
@@ -187,7 +186,7 @@ class LiquidationWindowsMachine:
         self._emitted_us = now_us
         self._next_emission_us = next_emission_us(now_us, self._interval_us)
         self._settle()
-        head_from_us = now_us - _HEAD_US
+        head_from_us = now_us - HEAD_US
         self._long.advance(head_from_us)
         self._short.advance(head_from_us)
         long, long_changes_us = self._long.read(now_us, self._venues)

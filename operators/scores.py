@@ -71,6 +71,7 @@ class Scores:
         self._parameters = parameters
         self._interval_us = parameters.windows.emit_interval_us
         self._version: str | None = None
+        self._quiet: CascadeScore | None = None  # the score of a side without liquidations: always the same
         self._known = _Known() if state is None else msgspec.structs.replace(cast("_Known", state))
 
     def handlers(self) -> Mapping[type, Handler]:
@@ -190,6 +191,13 @@ class Scores:
             known.wake_us = now_us
 
     def _cascade_score(self, side: SideWindows, other: SideWindows) -> CascadeScore:
+        if side.counts[_IN_90_S]:
+            return self._judge_side(side, other)
+        if self._quiet is None:
+            self._quiet = self._judge_side(_NOTHING, _NOTHING)
+        return self._quiet
+
+    def _judge_side(self, side: SideWindows, other: SideWindows) -> CascadeScore:
         in_90_s = side.usd_micros[_IN_90_S]
         return cascade_score(
             components={
