@@ -176,8 +176,9 @@ class RawMiningFees(msgspec.Struct, frozen=True, gc=False):
 
 
 class FeedState(str, enum.Enum):
-    """What became of a connection or a poll."""
+    """What became of a connection or a poll; and that the process itself has just started, so that none is left."""
 
+    STARTED = "started"
     CONNECTED = "connected"
     LOST = "lost"
     REFUSED = "refused"

@@ -57,7 +57,7 @@ _STATE = msgspec.msgpack.Decoder(_State)
 
 
 class FeedWatch:
-    """Turn statuses into gaps. Everything passes on.
+    """Turn statuses into gaps. Everything passes on, but for the news that the process has started, which ends here.
 
     A slot's gap begins with the status that left it without a connection (the first refusal, where there never was one) and
     ends when one is CONNECTED. A poll's lasts from POLL_FAILED to POLL_ANSWERED.
@@ -65,6 +65,9 @@ class FeedWatch:
     Ticks or statuses more than five seconds apart mean that the process was not running, or stood still: every slot that was
     up has a gap from the earlier of the two until it is CONNECTED again or, should the connection have survived, until the
     venue's next liquidation. Gaps of polls end there, for the new process reports a failing poll anew.
+
+    A process that has just started says so: what was up when another was last heard has a gap until it is CONNECTED again,
+    however short the time between them.
 
     Repeated statuses change nothing. Bound: ``MAX_WATCHED``.
     """
@@ -88,8 +91,10 @@ class FeedWatch:
 
     def on_status(self, status: FeedStatus) -> Iterable[object]:
         """Open or close the gap of what the status speaks of; the status goes on before the gap."""
-        gaps = self._notice(status.cause)
         state = status.state
+        if state is FeedState.STARTED:
+            return self._started(status.cause)
+        gaps = self._notice(status.cause)
         if state is FeedState.CONNECTED:
             gaps += self._connected(status)
         elif state is FeedState.POLL_FAILED:
@@ -118,14 +123,23 @@ class FeedWatch:
         return False
 
     def _notice(self, cause: Cause) -> list[Gap]:
-        """Take note of the time; after a silence of the clock open the gaps of every slot and close those of polls."""
+        """Take note of the time; after a silence of the clock nobody has seen anything, but connections may have survived."""
         heard_us, self._heard_us = self._heard_us, cause.receive_time_us
         if heard_us is None or cause.receive_time_us <= heard_us + _BLIND_AFTER_US:
             return []
+        return self._blind(cause, heard_us, may_survive=True)
+
+    def _started(self, cause: Cause) -> list[Gap]:
+        heard_us, self._heard_us = self._heard_us, cause.receive_time_us
+        return [] if heard_us is None else self._blind(cause, heard_us, may_survive=False)
+
+    def _blind(self, cause: Cause, from_us: int, *, may_survive: bool) -> list[Gap]:
+        """Open the gaps of every slot and return those of polls, which end now."""
         for slot in self._slots.values():
             if slot.gap_from_us is None:
-                _open(slot, heard_us, NOT_RUNNING)
+                _open(slot, from_us, NOT_RUNNING)
                 slot.is_doubtful = _is_of_liquidations(slot.feed)
+            slot.is_doubtful = slot.is_doubtful and may_survive
         self._doubtful_venues = self._find_doubtful_venues()
         return [gap for feed in list(self._failing) for gap in self._answered(cause, feed)]
 

@@ -21,9 +21,12 @@ from connectors.sources.jsonrpc import ChainFeed, follow_chain
 from connectors.sources.polling import RateLimiter, poll_until_answered, run_poll, run_poll_with_fallback
 from connectors.sources.websocket import run_websocket
 from market.contracts import split_multiplier
-from market.raw import Cause, ContractKind, RawInstrument
+from market.raw import Cause, ContractKind, FeedState, RawInstrument
 
 INSTRUMENTS_CHANNEL = "instruments"
+PROCESS = "process"
+"""Whose start is a status too: a process that was killed could not say that its connections were lost."""
+
 _OVERLAP_SECONDS = 5.0  # until the successor's subscription has surely taken effect; what both bring is de-duplicated
 _REFRESH_SECONDS = 3600.0  # new contracts are announced days ahead; an hour late costs only dead letters
 _WATCHED_QUOTES = frozenset({"USDT", "USDC", "USD"})
@@ -52,6 +55,7 @@ class Collection:
 
 async def collect(collection: Collection, inbox: Inbox) -> None:
     """Receive until cancelled. A transport's own failure is a status and a retry; only a bug ends this."""
+    inbox.status(PROCESS, PROCESS, FeedState.STARTED, "process started")
     direct = dict.fromkeys(("all://127.0.0.1", "all://localhost"))  # no proxy stands before this machine itself
     async with httpx.AsyncClient(verify=collection.ssl_context or True, mounts=direct) as client:
         jobs: list[Coroutine[Any, Any, None]] = [

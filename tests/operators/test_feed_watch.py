@@ -37,6 +37,10 @@ def refused(at_s, connection="1", feed=BINANCE, reason="HTTP 403"):
     return status(FeedState.REFUSED, at_s, connection, feed, reason)
 
 
+def started(at_s):
+    return status(FeedState.STARTED, at_s, "process", "process")
+
+
 def poll_failed(at_s, reason="HTTP 500"):
     return status(FeedState.POLL_FAILED, at_s, "poll", POLL, reason)
 
@@ -160,6 +164,30 @@ def test_five_seconds_without_a_tick_are_no_silence():
     assert gaps(connected(0), tick(0), tick(5.000_001), lost(6), connected(7)) == [gap(0, 7, NOT_RUNNING)]
 
 
+def test_a_process_that_was_killed_and_is_soon_back_leaves_a_gap_too():
+    items = [connected(0), connected(0, feed=BYBIT), *ticks(0, 3), started(5), tick(6), connected(7), connected(8, feed=BYBIT)]
+
+    assert gaps(*items) == [gap(3, 7, NOT_RUNNING), gap(3, 8, NOT_RUNNING, BYBIT)]
+
+
+def test_no_connection_survives_the_process():
+    items = [connected(0, "1"), connected(0, "2"), tick(1), tick(30), started(31), liquidation(32), connected(33, "1")]
+
+    assert gaps(*items) == [gap(1, 33, NOT_RUNNING)]
+
+
+def test_a_gap_that_the_process_announced_before_it_stopped_keeps_its_begin_and_reason():
+    assert gaps(connected(0), tick(1), lost(2, reason="stopped"), started(4), connected(5)) == [gap(2, 5, "stopped")]
+
+
+def test_a_poll_that_failed_has_its_gap_until_the_process_has_started_anew():
+    assert gaps(poll_failed(1), started(3), poll_answered(4)) == [gap(1, 3, "HTTP 500", POLL)]
+
+
+def test_the_first_start_of_all_is_no_gap_and_nobody_else_hears_of_it():
+    assert run(build, [started(0), connected(1)]) == [[], [connected(1)]]
+
+
 def test_a_gap_that_was_open_when_the_process_stopped_keeps_its_begin_and_reason():
     assert gaps(connected(0), lost(1), tick(2), tick(30), connected(31)) == [gap(1, 31)]
 
@@ -247,8 +275,10 @@ histories = st.lists(steps, max_size=30).map(history)
 
 
 @settings(max_examples=80)
-@given(items=histories, restarts=st.sets(st.integers(0, 30)))
-def test_a_restart_at_any_point_changes_nothing(items, restarts):
+@given(items=histories, restarts=st.sets(st.integers(0, 30)), start_s=st.floats(-5, 60))
+def test_a_restart_at_any_point_changes_nothing(items, restarts, start_s):
+    items = [*items[:15], started(start_s), *items[15:]]
+
     assert run(build, items, restarts) == run(build, items)
 
 
