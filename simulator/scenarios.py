@@ -143,6 +143,7 @@ SCENARIOS = {
         Scenario(
             name="single-print",
             description="one liquidation of 8 M USD on Binance 15 s after the start, with nothing following from it",
+            has_trickle=False,  # five small ones on two venues beside it would make a cascade of it
             long_fuel=0.02,
             short_fuel=0.02,
             volley=Volley(15.0, 0.02, 1, 1.0, 8e6, 0.0, ((BINANCE, 1.0),), symbol="BTCUSDT"),
