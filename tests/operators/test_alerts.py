@@ -198,6 +198,7 @@ def streams(draw):
     return items, now_s
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(streams(), st.sets(st.integers(0, 40)), st.booleans())
 def test_a_restart_at_any_point_changes_nothing(stream, restarts, forgets):
@@ -206,6 +207,7 @@ def test_a_restart_at_any_point_changes_nothing(stream, restarts, forgets):
     assert feed_with_restarts(build, items, restarts, forget_when_idle=forgets)[0] == feed(build(), items)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(streams())
 def test_every_row_is_a_change_and_no_alert_falls_before_its_hold_or_returns_before_its_cool_down(stream):
@@ -226,6 +228,64 @@ def test_every_row_is_a_change_and_no_alert_falls_before_its_hold_or_returns_bef
         previous, since_us = change.severity, now_us
 
 
+LIMITS = {NONE: (-1, None), INFO: (30, None), WARNING: (50, 0), CRITICAL: (70, -30)}  # scores §3: risk above, pressure below
+
+
+class WrittenOut:
+    """The rules, looked at again with every item: no waking, no forgetting."""
+
+    def __init__(self, alerts):
+        self.alerts = alerts
+        self.severity, self.since_us = NONE, 0
+        self.cleared, self.cleared_us = NONE, None
+        self.score = None
+
+    def take(self, item):
+        now_us = item.cause.receive_time_us
+        self.score = item if isinstance(item, Score) else self.score
+        if self.score is None or self.score.severity is self.severity or not self.may_change(now_us):
+            return []
+        if self.score.severity is NONE:
+            self.cleared, self.cleared_us = self.severity, now_us
+        else:
+            self.cleared, self.cleared_us = NONE, None
+        self.severity, self.since_us = self.score.severity, now_us
+        return [(item.cause, self.score.cause.sequence, self.severity)]
+
+    def may_change(self, now_us):
+        rank = list(Severity).index
+        if rank(self.score.severity) > rank(self.severity):
+            is_cool = self.cleared_us is None or now_us - self.cleared_us >= self.alerts.cooldown_us
+            return is_cool or rank(self.score.severity) > rank(self.cleared)
+        risk, below = LIMITS[self.severity]
+        pressure = None if self.score.pressure is None else self.score.pressure.pressure
+        is_gone = self.score.risk.total <= risk - self.alerts.clear_below_points
+        has_left = below is not None and pressure is not None and pressure >= below
+        return (is_gone or has_left) and now_us - self.since_us >= self.alerts.minimum_hold_us
+
+
+@pytest.mark.slow
+@settings(max_examples=200, deadline=None)
+@given(
+    streams(),
+    st.builds(
+        AlertParameters,
+        clear_below_points=st.sampled_from([0, 5, 20]),
+        minimum_hold_us=st.sampled_from([0, 60 * SECOND, 250 * SECOND]),
+        cooldown_us=st.sampled_from([0, 61 * SECOND, 300 * SECOND]),
+    ),
+)
+def test_every_change_comes_when_the_rules_say_and_no_other_does(stream, alerts):
+    items, end_s = stream
+    machine, rules = Alerts(dataclasses.replace(DEFAULTS, alerts=alerts)), WrittenOut(alerts)
+
+    for item in [*items, tick(end_s + 100), tick(end_s + 400)]:
+        changes = changes_of(feed(machine, [item]))
+
+        assert [(out.cause, out.score_sequence, out.severity) for out in changes] == rules.take(item)
+
+
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(streams())
 def test_a_quiet_asset_becomes_idle(stream):

@@ -222,6 +222,7 @@ def test_when_a_venue_falls_silent_ticks_say_what_becomes_old_and_at_last_nothin
     assert machine.snapshot() == build().snapshot()
 
 
+@pytest.mark.slow
 def test_an_ended_instrument_is_forgotten_after_a_day():
     items = [poll(0, symbol="ended"), tick(0), *polled(DAY + 60, lambda _: (1.0, 1.0, 0.0), every_s=60)]
     machine = build()
@@ -242,6 +243,7 @@ def test_more_venues_or_instruments_than_the_limit_pass_unheard(monkeypatch):
     assert readings_of(outs)[0].open_interest_base == 4.0
 
 
+@pytest.mark.slow
 def test_the_state_stays_small_however_long_it_runs():
     machine = build()
     sizes = []
@@ -360,6 +362,7 @@ def markets(draw):
     return items, now_s
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(markets(), st.sets(st.integers(0, 40)), st.booleans())
 def test_a_restart_at_any_point_changes_nothing(market, restarts, forgets):
@@ -372,6 +375,7 @@ def test_a_restart_at_any_point_changes_nothing(market, restarts, forgets):
     assert machine.is_idle()
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(markets())
 def test_changes_are_what_the_whole_history_says(market):
@@ -396,3 +400,36 @@ def test_changes_are_what_the_whole_history_says(market):
             recount.polls.append(item)
             touched.add(item.venue)
             venues[item.venue] = now_us
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(markets())
+def test_a_change_is_unknown_exactly_where_every_venue_is_named_as_missing_it(market):
+    items, _ = market
+    machine, heard = build(), {}
+    for item in items:
+        heard.update({item.venue: item.cause.receive_time_us} if hasattr(item, "venue") else {})
+        for reading in readings_of(feed(machine, [item])):
+            now_us = reading.cause.receive_time_us
+            expected = {venue for venue, heard_us in heard.items() if now_us - heard_us <= DAY * SECOND}
+            levels = {
+                "open_interest": reading.open_interest_base,
+                "funding": reading.funding_rate_8h,
+                "price": reading.mark_price,
+                "long_short_ratio": reading.long_short_ratio,
+            }
+            for number, look_back in enumerate(LOOK_BACKS):
+                levels[f"funding_{look_back}"] = reading.funding_changes[number]
+                levels[f"price_{look_back}"] = reading.price_changes_percent[number]
+                levels[f"open_interest_{look_back}"] = reading.open_interest_changes_percent[number]
+                for venue in expected:
+                    is_known = reading.venue_funding_changes.get(venue, (None,) * 3)[number] is not None
+                    assert is_known == (venue not in reading.missing.get(f"funding_{look_back}", ()))
+            for name, level in levels.items():
+                missing = reading.missing.get(name, ())
+                assert set(missing) <= expected
+                assert list(missing) == sorted(set(missing))
+                assert (level is None) == (set(missing) == expected)
+            if reading.oldest_input_time_us is not None:
+                assert now_us - reading.oldest_input_time_us <= DEFAULTS.deltas.max_age_us

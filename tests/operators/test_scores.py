@@ -250,6 +250,7 @@ def streams(draw):
     return items, now_s
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(streams(), st.sets(st.integers(0, 30)), st.booleans())
 def test_a_restart_at_any_point_changes_nothing(stream, restarts, forgets):
@@ -270,6 +271,51 @@ def test_no_interval_has_two_scores_and_none_says_what_is_too_old(stream):
     for score in scores:
         for known in (score.derivatives, score.pressure):
             assert known is None or score.cause.receive_time_us - known.cause.receive_time_us <= 900 * SECOND
+
+
+def expected_scores(items):
+    """The cause of each score and the causes of what it knew, by the rules written out: there is no waking."""
+    known, is_news, second, expected = {}, False, None, []
+    max_age_us = {DerivativesReading: 900 * SECOND, Pressure: 900 * SECOND, MinerDay: 172_800 * SECOND}
+    today_us = at(-12 * 3600)  # where the age of a miner day begins
+    for item in items:
+        now_us = item.cause.receive_time_us
+        is_tick = isinstance(item, type(tick()))
+        if not is_tick:
+            value = getattr(item, "pressure", None) or getattr(item, "miners", None) or item
+            known[type(value)], is_news = value, True
+        if now_us // SECOND == second or not (is_tick or isinstance(item, LiquidationWindows)):
+            continue
+        for kind, value in list(known.items()):
+            begin_us = today_us if kind is MinerDay else value.cause.receive_time_us
+            if now_us - begin_us > max_age_us.get(kind, now_us):
+                del known[kind]
+                is_news = True
+        if is_news:
+            kinds = (LiquidationWindows, DerivativesReading, Pressure, MinerDay)
+            expected.append((item.cause, *(known[kind].cause if kind in known else None for kind in kinds)))
+            is_news, second = False, now_us // SECOND
+    return expected
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None)
+@given(streams())
+def test_every_score_comes_when_the_rules_say_with_all_that_is_known_and_no_other_does(stream):
+    items, end_s = stream
+    items = [*items, tick(end_s + 1), tick(end_s + 902), tick(end_s + 200_000)]
+
+    scores = scores_of(feed(build(), items))
+
+    # An asset of which nothing is known but that its windows are empty is forgotten: then its windows are not known either.
+    found = [
+        (out.cause, *(known and known.cause for known in (out.windows, out.derivatives, out.pressure, out.miners)))
+        for out in scores
+    ]
+    expected = expected_scores(items)
+    assert [(row[0], *row[2:]) for row in found] == [(row[0], *row[2:]) for row in expected]
+    for row, wanted, score in zip(found, expected, scores, strict=True):
+        assert row[1] == wanted[1] or (row[1] is None and score.risk.liquidations == 0)
 
 
 @settings(max_examples=50, deadline=None)
