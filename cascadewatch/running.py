@@ -92,6 +92,8 @@ def _replay(settings: Settings, recorded: Path, open_source: Callable[[], Replay
         raise DataDirectoryError(f"--data {settings.data_dir} holds what is to be replayed; give a new directory")
     configure_logs(settings.log_level, to_file=None)
     written = _Written()
+    # A free port: a replay is often made beside a run, which has the one of the settings.
+    settings = settings.model_copy(update={"metrics": settings.metrics.model_copy(update={"port": 0})})
     with Runtime(settings, sink_observers=[written]) as runtime, ExitStack() as around:
         tables = runtime.tables_sink()
         source = open_source()
