@@ -20,11 +20,11 @@ live: $(VENV)/.run ## Watch the real exchanges
 	@$(BIN)/cascadewatch run --live
 
 test: $(VENV)/.dev check ## All checks and all tests, as CI runs them
-	$(BIN)/python -m pytest --cov --cov-report=
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15 --cov --cov-report=
 	$(BIN)/python -m coverage report --include='market/*,operators/*,connectors/sources/venues/*,connectors/sources/chain/*,connectors/sources/mining/*' --fail-under=100 --skip-covered --show-missing
 
 test-fast: $(VENV)/.dev ## The tests that need no second process, in under a minute
-	$(BIN)/python -m pytest -q -m 'not slow'
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow'
 
 check: $(VENV)/.dev ## Lint, format, types, and the direction of imports
 	$(BIN)/ruff check .
