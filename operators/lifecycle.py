@@ -34,7 +34,6 @@ class _Cascade:
 
     cascade_id: str
     began_time_us: int
-    peak_micros: int
     total_micros: int
     total_count: int
 
@@ -45,7 +44,8 @@ class _Side:
 
     Attributes:
         newest_us: Event time of the newest liquidation per venue, for the last 90 s at least; at most ``MAX_VENUES``.
-        low_micros: Not saved, like the next: the 90-second sums between which, both included, nothing begins, grows or ends.
+        low_micros: A 90-second sum below this ends the cascade that runs.
+        high_micros: Above this one may begin; while one runs, its largest 90-second sum.
     """
 
     position_side: PositionSide
@@ -57,7 +57,7 @@ class _Side:
     def copy(self) -> _Side:
         """Return one that shares nothing that changes."""
         cascade = None if self.cascade is None else dataclasses.replace(self.cascade)
-        return _Side(self.position_side, dict(self.newest_us), cascade)
+        return _Side(self.position_side, dict(self.newest_us), cascade, self.low_micros, self.high_micros)
 
 
 class CascadeLifecycle:
@@ -71,6 +71,7 @@ class CascadeLifecycle:
     def __init__(self, parameters: Parameters, state: object | None = None) -> None:
         """Build from a snapshot, or new."""
         self._thresholds = parameters.cascade
+        self._dominance_share = parameters.cascade.dominance_share
         self._begin_micros = parameters.cascade.window_usd * _MICROS
         end_micros = math.ceil(parameters.cascade.end_fraction * self._begin_micros)
         self._end_micros = max(1, end_micros)  # a sum of zero always ends it
@@ -96,78 +97,80 @@ class CascadeLifecycle:
     def on_pulse(self, pulse: LiquidationPulse) -> tuple[object, ...]:
         """Return what began or ended, in place of the pulse."""
         long, short = self._long, self._short
-        liquidation = pulse.liquidation
-        if liquidation is not None:
-            side = long if liquidation.position_side is _LONG else short
-            event_time_us = liquidation.event_time_us
-            newest_us = side.newest_us.get(liquidation.venue)
-            if newest_us is None:
-                self._meet(side, liquidation)
-            elif event_time_us > newest_us:
-                side.newest_us[liquidation.venue] = event_time_us
-            cascade = side.cascade
-            if cascade is not None:
-                cascade.total_micros += liquidation.notional_micros
-                cascade.total_count += 1
         long_micros, short_micros = pulse.long_micros, pulse.short_micros
+        if pulse.liquidation is not None:
+            self._note(pulse.liquidation)
         transitions: tuple[object, ...] = ()
-        if not long.low_micros <= long_micros <= long.high_micros:
-            transitions = self._judge(long, pulse, long_micros, pulse.long_count, pulse.long_venues)
-        if not short.low_micros <= short_micros <= short.high_micros:
-            transitions += self._judge(short, pulse, short_micros, pulse.short_count, pulse.short_venues)
+        if long_micros > long.high_micros:
+            if long.cascade is not None:
+                long.high_micros = long_micros
+            elif long_micros >= self._dominance_share * (long_micros + short_micros):
+                transitions = self._begin(long, pulse, long_micros, pulse.long_count, pulse.long_venues)
+        if short_micros > short.high_micros:
+            if short.cascade is not None:
+                short.high_micros = short_micros
+            elif short_micros >= self._dominance_share * (long_micros + short_micros):
+                transitions = self._begin(short, pulse, short_micros, pulse.short_count, pulse.short_venues)
+        if long_micros < long.low_micros or short_micros < short.low_micros:
+            transitions = (*self._end(long, pulse, long_micros), *self._end(short, pulse, short_micros), *transitions)
         return transitions
 
-    def _meet(self, side: _Side, liquidation: Liquidation) -> None:
-        """Take in a venue that was silent, under a common name when there are too many."""
-        venue = liquidation.venue if len(side.newest_us) < MAX_VENUES - 1 else OTHER_VENUES
-        side.newest_us[venue] = max(liquidation.event_time_us, side.newest_us.get(venue, 0))
+    def _note(self, liquidation: Liquidation) -> None:
+        """Know its venue, under a common name when there are too many; count it towards the cascade that runs."""
+        side = self._long if liquidation.position_side is _LONG else self._short
+        event_time_us = liquidation.event_time_us
+        venue = liquidation.venue
+        newest_us = side.newest_us.get(venue)
+        if newest_us is None and len(side.newest_us) >= MAX_VENUES - 1:
+            venue = OTHER_VENUES
+            newest_us = side.newest_us.get(venue)
+        if newest_us is None or event_time_us > newest_us:
+            side.newest_us[venue] = event_time_us
+        cascade = side.cascade
+        if cascade is not None:
+            cascade.total_micros += liquidation.notional_micros
+            cascade.total_count += 1
 
     def on_windows(self, windows: LiquidationWindows) -> tuple[object, ...]:
         """Return the reading, and what ended; forget the venues of a silent side."""
         outputs: tuple[object, ...] = (windows,)
         for side, reading in ((self._long, windows.long), (self._short, windows.short)):
-            if side.cascade is not None:
-                outputs += self._follow(side, side.cascade, windows, reading.usd_micros[_WINDOW])
+            outputs += self._end(side, windows, reading.usd_micros[_WINDOW])
             if not reading.counts[_WINDOW]:
                 side.newest_us.clear()
         return outputs
 
-    def _judge(
+    def _begin(
         self, side: _Side, pulse: LiquidationPulse, micros: int, count: int, venues: int
     ) -> tuple[CascadeTransition, ...]:
-        """Follow the cascade that runs; begin one on a side that is large, dominant and broad enough."""
-        if side.cascade is not None:
-            return self._follow(side, side.cascade, pulse, micros)
-        is_dominant = micros >= self._thresholds.dominance_share * (pulse.long_micros + pulse.short_micros)
-        if not is_dominant or count < self._thresholds.min_count or venues < self._thresholds.min_venues:
+        """Begin a cascade on a side that is large and dominant enough, if it is broad enough too."""
+        if count < self._thresholds.min_count or venues < self._thresholds.min_venues:
             return ()
         cause = pulse.cause
         side.cascade = _Cascade(
             cascade_id=f"{pulse.asset}-{side.position_side.value}-{cause.feed_partition}-{cause.sequence}",
             began_time_us=cause.receive_time_us,
-            peak_micros=micros,
             total_micros=micros,
             total_count=count,
         )
-        self._watch(side)
+        side.low_micros = self._end_micros
+        side.high_micros = micros
         return (_transition(CascadePhase.BEGAN, side, side.cascade, pulse, micros),)
 
-    def _follow(
-        self, side: _Side, cascade: _Cascade, reading: LiquidationPulse | LiquidationWindows, micros: int
-    ) -> tuple[CascadeTransition, ...]:
-        cascade.peak_micros = max(cascade.peak_micros, micros)
-        has_ended = micros < self._end_micros
-        if has_ended:
-            side.cascade = None
+    def _end(self, side: _Side, reading: LiquidationPulse | LiquidationWindows, micros: int) -> tuple[CascadeTransition, ...]:
+        cascade = side.cascade
+        if cascade is None or micros >= side.low_micros:
+            return ()
+        ended = _transition(CascadePhase.ENDED, side, cascade, reading, micros)
+        side.cascade = None
         self._watch(side)
-        return (_transition(CascadePhase.ENDED, side, cascade, reading, micros),) if has_ended else ()
+        return (ended,)
 
     def _watch(self, side: _Side) -> None:
-        """Set the sums between which there is nothing to do."""
+        """Set what a side waits for, by the thresholds that hold now."""
+        side.low_micros = 0 if side.cascade is None else self._end_micros
         if side.cascade is None:
-            side.low_micros, side.high_micros = 0, self._begin_micros
-        else:
-            side.low_micros, side.high_micros = self._end_micros, side.cascade.peak_micros
+            side.high_micros = self._begin_micros
 
 
 def _transition(
@@ -183,7 +186,7 @@ def _transition(
         phase=phase,
         began_time_us=cascade.began_time_us,
         window_micros=micros,
-        peak_micros=cascade.peak_micros,
+        peak_micros=side.high_micros,
         total_micros=cascade.total_micros,
         total_count=cascade.total_count,
         venues=tuple(sorted(venue for venue, newest_us in side.newest_us.items() if newest_us > from_us)),

@@ -199,7 +199,7 @@ def streams(draw):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(streams(), st.sets(st.integers(0, 40)), st.booleans())
 def test_a_restart_at_any_point_changes_nothing(stream, restarts, forgets):
     items, _ = stream
@@ -208,7 +208,7 @@ def test_a_restart_at_any_point_changes_nothing(stream, restarts, forgets):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(streams())
 def test_every_row_is_a_change_and_no_alert_falls_before_its_hold_or_returns_before_its_cool_down(stream):
     items, _ = stream
@@ -286,7 +286,7 @@ def test_every_change_comes_when_the_rules_say_and_no_other_does(stream, alerts)
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(streams())
 def test_a_quiet_asset_becomes_idle(stream):
     items, end_s = stream

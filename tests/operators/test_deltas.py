@@ -191,7 +191,8 @@ def test_when_a_venue_falls_silent_ticks_say_what_becomes_old_and_at_last_nothin
     machine = build()
     feed(machine, polled(600, lambda _: (1_000.0, 100_000.0, 0.0001)))
 
-    told = [reading for second in range(601, 600 + DAY + 10) for reading in readings_of(feed(machine, [tick(second)]))]
+    seconds = [*range(601, 1_600), *range(1_600, DAY + 500, 50), *range(DAY + 500, DAY + 610)]
+    told = readings_of(feed(machine, [tick(second) for second in seconds]))
 
     known_changes = [out.cause.receive_time_us for out in told if out.open_interest_changes_percent[0] is not None]
     known_levels = [out.cause.receive_time_us for out in told if out.open_interest_base is not None]
@@ -248,12 +249,12 @@ def test_the_state_stays_small_however_long_it_runs():
     machine = build()
     sizes = []
     for day in range(3):
-        feed(machine, polled((day + 1) * DAY, lambda _: (1.0, 1.0, 0.0), every_s=60, start_s=day * DAY))
+        feed(machine, polled((day + 1) * DAY, lambda _: (1.0, 1.0, 0.0), every_s=300, start_s=day * DAY))
         venue = machine.snapshot().venues["bybit-linear"]
         sizes.append((len(venue.fine.times) // 8, len(venue.coarse.times) // 8))
 
     assert sizes[1] == sizes[2]
-    assert sizes[2] == (63, 147)
+    assert sizes[2] == (13, 147)
 
 
 def test_an_unchanged_venue_is_not_copied_again():
@@ -363,7 +364,7 @@ def markets(draw):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(markets(), st.sets(st.integers(0, 40)), st.booleans())
 def test_a_restart_at_any_point_changes_nothing(market, restarts, forgets):
     items, end_s = market
@@ -376,7 +377,7 @@ def test_a_restart_at_any_point_changes_nothing(market, restarts, forgets):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(markets())
 def test_changes_are_what_the_whole_history_says(market):
     items, end_s = market

@@ -2,7 +2,7 @@ import dataclasses
 from functools import partial
 
 import pytest
-from asset_events import LONG, SHORT, USD, InTurn, at, cause, feed, liquidation, tick
+from asset_events import LONG, SECOND, SHORT, USD, InTurn, at, cause, feed, liquidation, tick
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -205,7 +205,7 @@ EMPTY = SideWindows((0,) * 6, (0,) * 6, (0,) * 6, {}, 0, 0, 0)
 def markets(draw):
     items, now_s = [], 0.0
     for sequence in range(draw(st.integers(1, 40))):
-        now_s = round(now_s + draw(st.sampled_from([0.0, 0.3, 1.0, 5.0, 40.0, 100.0])), 1)
+        now_s = round(now_s + draw(st.sampled_from([0.0, 0.3, 1.0, 1.0, 5.0, 40.0, 100.0])), 1)
         if draw(st.integers(0, 3)) == 0:
             items.append(tick(now_s, sequence))
             continue
@@ -222,7 +222,7 @@ def markets(draw):
     return items, now_s
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(markets(), st.sets(st.integers(0, 40)))
 def test_a_restart_at_any_point_changes_nothing(market, restarts):
     items, _ = market
@@ -230,7 +230,7 @@ def test_a_restart_at_any_point_changes_nothing(market, restarts):
     assert run(items, restart_before=restarts)[0] == run(items)[0]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(markets())
 def test_each_side_begins_and_ends_in_turn_and_every_begin_meets_the_thresholds(market):
     items, end_s = market
@@ -252,7 +252,64 @@ def test_each_side_begins_and_ends_in_turn_and_every_begin_meets_the_thresholds(
     assert all(out.phase is CascadePhase.ENDED for out in seen.values())
 
 
-@settings(max_examples=50, deadline=None)
+def by_the_book(outs):
+    """Scores §4 word by word, over what the windows say: (phase, side, window, peak, total, count, venues)."""
+    running, told, entered = {}, [], {LONG: [], SHORT: []}
+    for out in outs:
+        if isinstance(out, LiquidationPulse):
+            entered[out.liquidation.position_side].append(out.liquidation)
+            sums = {LONG: out.long_micros, SHORT: out.short_micros}
+            counts = {LONG: out.long_count, SHORT: out.short_count}
+            venues = {LONG: out.long_venues, SHORT: out.short_venues}
+        elif isinstance(out, LiquidationWindows):
+            sums = {LONG: out.long.usd_micros[2], SHORT: out.short.usd_micros[2]}
+        else:
+            continue
+        now_us = out.cause.receive_time_us
+        for side in (LONG, SHORT):
+            if side not in running:
+                continue
+            running[side]["peak"] = max(running[side]["peak"], sums[side])
+            if sums[side] == 0 or sums[side] < 500_000 * USD:
+                began_us, peak = running[side]["began_us"], running.pop(side)["peak"]
+                seen = [event for event in entered[side] if event.event_time_us > began_us - 90 * SECOND]
+                total = sum(event.notional_micros for event in seen)
+                told.append(("ended", side, sums[side], peak, total, len(seen), {event.venue for event in seen}))
+        if not isinstance(out, LiquidationPulse):
+            continue
+        for side in (LONG, SHORT):
+            is_large = sums[side] > 5 * MILLION * USD and sums[side] >= 0.65 * sum(sums.values())
+            if side not in running and is_large and counts[side] >= 5 and venues[side] >= 2:
+                running[side] = {"began_us": now_us, "peak": sums[side]}
+                seen = {event.venue for event in entered[side] if event.event_time_us > now_us - 90 * SECOND}
+                told.append(("began", side, sums[side], sums[side], sums[side], counts[side], seen))
+    return told
+
+
+@settings(max_examples=60, deadline=None)
+@given(markets())
+def test_cascades_are_those_of_the_rule_book(market):
+    items, end_s = market
+    windows = LiquidationWindowsMachine(DEFAULTS)
+    outs = feed(windows, [*items, tick(end_s + 91), tick(end_s + 93)])
+
+    told = [out for out in feed(CascadeLifecycle(DEFAULTS), outs) if isinstance(out, CascadeTransition)]
+
+    assert [
+        (
+            out.phase.value,
+            out.position_side,
+            out.window_micros,
+            out.peak_micros,
+            out.total_micros,
+            out.total_count,
+            set(out.venues),
+        )
+        for out in told
+    ] == by_the_book(outs)
+
+
+@settings(max_examples=40, deadline=None)
 @given(markets())
 def test_a_quiet_side_is_forgotten(market):
     items, end_s = market

@@ -251,7 +251,7 @@ def streams(draw):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(streams(), st.sets(st.integers(0, 30)), st.booleans())
 def test_a_restart_at_any_point_changes_nothing(stream, restarts, forgets):
     items, _ = stream
@@ -259,7 +259,7 @@ def test_a_restart_at_any_point_changes_nothing(stream, restarts, forgets):
     assert feed_with_restarts(build, items, restarts, forget_when_idle=forgets)[0] == feed(build(), items)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(streams())
 def test_no_interval_has_two_scores_and_none_says_what_is_too_old(stream):
     items, end_s = stream
@@ -299,7 +299,7 @@ def expected_scores(items):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(streams())
 def test_every_score_comes_when_the_rules_say_with_all_that_is_known_and_no_other_does(stream):
     items, end_s = stream
