@@ -24,7 +24,7 @@ test: $(VENV)/.dev check ## All checks and all tests, as CI runs them
 	$(BIN)/python -m coverage report --include='market/*,operators/*,connectors/sources/venues/*,connectors/sources/chain/*,connectors/sources/mining/*' --fail-under=100 --skip-covered --show-missing
 
 test-fast: $(VENV)/.dev ## The tests that need no second process, in under a minute
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow'
+	HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow'
 
 check: $(VENV)/.dev ## Lint, format, types, and the direction of imports
 	$(BIN)/ruff check .
