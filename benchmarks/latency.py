@@ -31,17 +31,23 @@ from flows.settings import Settings
 from market.events import Liquidation
 
 _SETTLE_SECONDS = 1.5
+_WARM_UP_SECONDS = 3.0
 _FEED = "binance-usdm/liquidations"
 
 
 def measure(data_dir: Path, rate: int, seconds: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return latencies in milliseconds through the flow, and of a bare reader of the same load."""
-    count = int(rate * seconds)
+    """Return latencies in milliseconds through the flow, and of a bare reader of the same load.
+
+    What is sent in the first seconds is left out: contracts are read and every asset's state is made then.
+    """
+    warm_up = int(rate * _WARM_UP_SECONDS)
+    count = int(rate * seconds) + warm_up
     sent = multiprocessing.RawArray("d", count)
     bare = _with_server(rate, count, sent, lambda port: asyncio.run(_read_bare(port, count)))
     bare_ms = (np.array(bare) - np.frombuffer(sent)[: len(bare)]) * 1e3
     through = _with_server(rate, count, sent, lambda port: _read_through_flow(data_dir, port, count))
-    return (np.array(through) - np.frombuffer(sent)[: len(through)]) * 1e3, bare_ms
+    through_ms = (np.array(through) - np.frombuffer(sent)[: len(through)]) * 1e3
+    return through_ms[warm_up:], bare_ms[warm_up:]
 
 
 def _with_server(rate: int, count: int, sent: Any, read: Any) -> Sequence[float]:
