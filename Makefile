@@ -37,7 +37,7 @@ fmt: $(VENV)/.dev ## Format the code and mend what a tool can mend
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev ## Measure speed and memory, each beside its baseline (takes minutes)
-	$(BIN)/python -m benchmarks $(ARGS_BENCH)
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements*.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
