@@ -20,7 +20,8 @@ live: $(VENV)/.run ## Watch the real exchanges
 	@$(BIN)/cascadewatch run --live
 
 test: $(VENV)/.dev check ## All checks and all tests, as CI runs them
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15 --cov --cov-report=
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --cov --cov-report=
+	$(BIN)/python -m pytest -m slow --durations 10 --cov --cov-append --cov-report=
 	$(BIN)/python -m coverage report --include='market/*,operators/*,connectors/sources/venues/*,connectors/sources/chain/*,connectors/sources/mining/*' --fail-under=100 --skip-covered --show-missing
 
 test-fast: $(VENV)/.dev ## The tests that need no second process, in under a minute
