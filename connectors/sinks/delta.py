@@ -34,7 +34,7 @@ __all__ = [
 DEFAULT_COMMIT_INTERVAL_SECONDS = 5.0
 
 _PARTITION = "rows"
-_CHUNK_EVENTS = 500  # turned into Arrow at once: spreads the work over the epoch, and fits the processor's caches
+_CHUNK_CELLS = 4_000  # turned into Arrow at once: a millisecond or two, so that no event behind waits for long
 
 
 class RowOrderError(Exception):
@@ -142,7 +142,7 @@ class RowsPartition(StatefulSinkPartition[list[Any], None]):
                 if buffer is not None:
                     buffer.events.append(event)
         for buffer in self._buffers.values():
-            if len(buffer.events) >= _CHUNK_EVENTS:
+            if len(buffer.events) >= buffer.chunk_events:
                 buffer.pack()
 
     def snapshot(self) -> None:
@@ -169,6 +169,7 @@ class _Buffer:
     def __init__(self, table: Table, tables: DeltaTables, spool: Spool) -> None:
         self.table = table
         self.events: list[Any] = []
+        self.chunk_events = _CHUNK_CELLS // len(table.columns)
         self._tables = tables
         self._spool = spool
         self._reached_at_first: dict[str, int] = {}

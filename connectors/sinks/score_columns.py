@@ -54,12 +54,12 @@ def _side_columns(side: str) -> tuple[Column, ...]:
     at = f"windows.{side}"
     who = f"{side.upper()} positions"
     windows = list(enumerate(WINDOWS_S))
-    in_10_s, in_90_s = f"{at}.usd_micros.{_AT_10_S}", f"{at}.usd_micros.{_AT_90_S}"
+    in_10_s, in_90_s = f"{at}.usd_micros[{_AT_10_S}]", f"{at}.usd_micros[{_AT_90_S}]"
     return (
-        *(usd(f"{side}_usd_{s}s", f"USD of {who} liquidated in the last {s} s", f"{at}.usd_micros.{i}") for i, s in windows),
-        *(count(f"{side}_count_{s}s", f"Liquidations of {who} in the last {s} s", f"{at}.counts.{i}") for i, s in windows),
+        *(usd(f"{side}_usd_{s}s", f"USD of {who} liquidated in the last {s} s", f"{at}.usd_micros[{i}]") for i, s in windows),
+        *(count(f"{side}_count_{s}s", f"Liquidations of {who} in the last {s} s", f"{at}.counts[{i}]") for i, s in windows),
         *(
-            usd(f"{side}_largest_usd_{s}s", f"Largest of these in {s} s, in USD", f"{at}.largest_micros.{i}")
+            usd(f"{side}_largest_usd_{s}s", f"Largest of these in {s} s, in USD", f"{at}.largest_micros[{i}]")
             for i, s in windows
         ),
         count(f"{side}_venues_90s", "Venues with one of these in 90 s", f"{at}.venue_micros", len),
@@ -84,18 +84,18 @@ def _change_columns(index: int, label: str) -> tuple[Column, ...]:
         number(
             f"price_change_{label}_percent",
             f"Change of mark_price over {label}, in percent",
-            f"derivatives.price_changes_percent.{index}",
+            f"derivatives.price_changes_percent[{index}]",
         ),
         number(
             f"open_interest_change_{label}_percent",
             f"Change of open interest in coins over {label}, in percent, over the venues that know both ends",
-            f"derivatives.{interest}.{index}",
+            f"derivatives.{interest}[{index}]",
         ),
         place_by_name(f"venue_open_interest_change_{label}_percent", by_venue, f"derivatives.venue_{interest}", index),
         number(
             f"funding_change_{label}",
             f"Difference of funding_rate_8h over {label}; fraction",
-            f"derivatives.{funding}.{index}",
+            f"derivatives.{funding}[{index}]",
         ),
         place_by_name(f"venue_funding_change_{label}", by_venue, f"derivatives.venue_{funding}", index),
     )
@@ -169,10 +169,10 @@ _PRESSURE_COLUMNS = (
 
 _MINER_COLUMNS = (
     day("miner_day", "UTC day of the miner values", "miners.day"),
-    number("difficulty_multiple_expanding", "BTC price per modelled production cost", "miners.fits.expanding.multiple"),
-    number("difficulty_multiple_rolling_3y", "The same, fitted on 3 years", "miners.fits.rolling_3y.multiple"),
-    number("difficulty_multiple_glassnode_2022", "The same, with frozen constants", "miners.fits.glassnode_2022.multiple"),
-    text("miner_status", "Of expanding: selling_at_a_loss, watch or comfortable", "miners.fits.expanding.status"),
+    number("difficulty_multiple_expanding", "BTC price per modelled production cost", "miners.fits[expanding].multiple"),
+    number("difficulty_multiple_rolling_3y", "The same, fitted on 3 years", "miners.fits[rolling_3y].multiple"),
+    number("difficulty_multiple_glassnode_2022", "The same, with frozen constants", "miners.fits[glassnode_2022].multiple"),
+    text("miner_status", "Of expanding: selling_at_a_loss, watch or comfortable", "miners.fits[expanding].status"),
     number("hashprice_usd_per_ph_day", "USD that a PH/s earns in a day", "miners.hashprice_usd_per_ph_day"),
 )
 

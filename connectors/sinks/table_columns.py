@@ -1,99 +1,66 @@
 """What a table and a column are, and how events become Arrow.
 
-A column says where in an event its value is, as a path (see :class:`connectors.sinks.table_parts.Parts`). Whatever is missing
+A column says where in an event its value is, as a path (see :class:`connectors.sinks.row_reader.Cell`). Whatever is missing
 on the way makes the value null, never zero.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from connectors.sinks.table_parts import Parts
+from connectors.sinks.row_reader import Cell, RowReader, row_reader
 
 Derive = Callable[[Any], Any]
 """Makes a column's value from what is at its path; never called with None."""
-
-Encode = Callable[[Parts, "Column"], pa.Array]
-"""Makes a column's Arrow array from a batch of events."""
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 TEXTS = pa.list_(pa.field("element", pa.string()))  # as Delta calls it, so that schemas compare equal
 NUMBERS_BY_NAME = pa.map_(pa.string(), pa.float64())
 
 _MICROS_PER_USD = 1e6
-# As an Arrow scalar: made from a Python number on each call, it costs a search for pandas (0.2 ms where that is absent).
-_DAY_US = pa.scalar(86_400_000_000, pa.int64())
+_DAY_US = 86_400_000_000
 
 
-def _plain(parts: Parts, column: Column) -> pa.Array:
-    return pa.array(_values(parts, column), column.type)
+def _usd_of_micros(micros: int) -> float:
+    return micros / _MICROS_PER_USD
 
 
-def _text(parts: Parts, column: Column) -> pa.Array:
-    values = _values(parts, column)
-    try:
-        return pa.array(values, column.type)
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can carry: no reason to lose the batch
-        clean = [None if value is None else value.encode("utf-8", "replace").decode() for value in values]
-        return pa.array(clean, column.type)
+def _date_of_us(time_us: int) -> int:
+    return time_us // _DAY_US
 
 
-def _usd_of_micros(parts: Parts, column: Column) -> pa.Array:
-    micros = _values(parts, column)
-    try:
-        return pa.array(np.array(micros, np.int64) / _MICROS_PER_USD, column.type)
-    except (TypeError, OverflowError):  # None among them, or more than 64 bits hold
-        dollars = [None if each is None else each / _MICROS_PER_USD for each in micros]
-        return pa.array(dollars, column.type)
+def _in_order(numbers: dict[str, float]) -> list[tuple[str, float]]:
+    """Sorted by name, so that equal dicts give equal rows."""
+    return sorted(numbers.items())
 
 
-def _time_of_us(parts: Parts, column: Column) -> pa.Array:
-    if column.derive is None:
-        return parts.integers_at(column.path).view(column.type)
-    return pa.array(_values(parts, column), pa.int64()).view(column.type)
+def _shares(amounts: dict[str, int]) -> list[tuple[str, float]]:
+    total = sum(amounts.values()) or 1
+    return [(name, amounts[name] / total) for name in sorted(amounts)]
 
 
-def _date_of_us(parts: Parts, column: Column) -> pa.Array:
-    return pc.divide(parts.integers_at(column.path), _DAY_US).cast(pa.int32()).view(column.type)
+def _place(place: int) -> Derive:
+    def of_tuples(numbers: dict[str, tuple[float | None, ...]]) -> list[tuple[str, float]]:
+        return [(name, number) for name in sorted(numbers) if (number := numbers[name][place]) is not None]
+
+    return of_tuples
 
 
-def _date_of_text(parts: Parts, column: Column) -> pa.Array:
-    return pa.array(_values(parts, column), pa.string()).cast(column.type)
+def _after(first: Derive | None, then: Derive) -> Derive:
+    """Chain two of them; what the first makes None stays None."""
+    if first is None:
+        return then
 
+    def derive(value: Any) -> Any:
+        made = first(value)
+        return None if made is None else then(made)
 
-def _map(parts: Parts, column: Column) -> pa.Array:
-    dicts = parts.dicts_at(column.path)
-    return dicts.encode(np.fromiter(dicts.values(), np.float64, len(dicts.rows)), column.type)
-
-
-def _map_of_shares(parts: Parts, column: Column) -> pa.Array:
-    dicts = parts.dicts_at(column.path)
-    amounts = np.fromiter(dicts.values(), np.float64, len(dicts.rows))
-    sums = np.bincount(dicts.rows, weights=amounts, minlength=1)
-    return dicts.encode(amounts / np.maximum(sums[dicts.rows], 1.0), column.type)
-
-
-def _map_of_place(place: int) -> Encode:
-    def encode(parts: Parts, column: Column) -> pa.Array:
-        dicts = parts.dicts_at(column.path)
-        numbers = np.array([numbers[place] for numbers in dicts.values()], np.float64)  # None becomes NaN
-        return dicts.encode(numbers, column.type)
-
-    return encode
-
-
-def _values(parts: Parts, column: Column) -> Sequence[Any]:
-    values = parts.at(column.path)
-    derive = column.derive
-    if derive is None:
-        return values
-    return [None if value is None else derive(value) for value in values]
+    return derive
 
 
 @dataclass(frozen=True)
@@ -103,8 +70,7 @@ class Column:
     Attributes:
         comment: What it holds, with its unit; stored in the Delta schema.
         path: Where the value is, from the event on; empty for the event itself.
-        derive: Makes the value from what is there; None to take it as it is.
-        encode: Makes the Arrow array from a column of values.
+        derive: Makes the value, in Arrow's terms, from what is there; None to take it as it is.
         is_required: Never null.
     """
 
@@ -113,7 +79,6 @@ class Column:
     comment: str
     path: str
     derive: Derive | None = None
-    encode: Encode = _plain
     is_required: bool = False
 
     @property
@@ -130,6 +95,8 @@ class Table:
         columns: All of them, in order.
         schema: The Arrow schema with comments, as Delta keeps it.
         row_schema: The same without comments, as rows carry it.
+        row_type: Of one row as a struct.
+        read_row: Takes an event and returns the values of its row.
     """
 
     name: str
@@ -138,17 +105,22 @@ class Table:
     columns: tuple[Column, ...]
     schema: pa.Schema = field(init=False, compare=False)
     row_schema: pa.Schema = field(init=False, compare=False)
+    row_type: pa.StructType = field(init=False, compare=False)
+    read_row: RowReader = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Put the Arrow schemas together once."""
+        """Put the Arrow schemas and the reader together once."""
         fields = [column.field for column in self.columns]
         object.__setattr__(self, "schema", pa.schema(fields))
         object.__setattr__(self, "row_schema", pa.schema([each.remove_metadata() for each in fields]))
+        object.__setattr__(self, "row_type", pa.struct(list(self.row_schema)))
+        cells = [Cell(column.path, column.derive) for column in self.columns]
+        object.__setattr__(self, "read_row", row_reader(self.name, cells))
 
 
 def text(name: str, comment: str, path: str | None = None, derive: Derive | None = None) -> Column:
     """Describe a text; enumerations are stored as their values."""
-    return Column(name, pa.string(), comment, name if path is None else path, derive, _text)
+    return Column(name, pa.string(), comment, name if path is None else path, derive)
 
 
 def number(name: str, comment: str, path: str | None = None, derive: Derive | None = None) -> Column:
@@ -173,17 +145,17 @@ def blob(name: str, comment: str, path: str | None = None) -> Column:
 
 def usd(name: str, comment: str, path: str, derive: Derive | None = None) -> Column:
     """Describe an amount of USD, kept in events as integer micro-USD."""
-    return Column(name, pa.float64(), comment, path, derive, _usd_of_micros)
+    return Column(name, pa.float64(), comment, path, _after(derive, _usd_of_micros))
 
 
 def time(name: str, comment: str, path: str | None = None, derive: Derive | None = None) -> Column:
     """Describe a point in time, kept in events as microseconds since the epoch, by default as ``…_us``."""
-    return Column(name, TIMESTAMP, comment, f"{name}_us" if path is None else path, derive, _time_of_us)
+    return Column(name, TIMESTAMP, comment, f"{name}_us" if path is None else path, derive)
 
 
 def day(name: str, comment: str, path: str | None = None) -> Column:
     """Describe a UTC day, kept in events as YYYY-MM-DD."""
-    return Column(name, pa.date32(), comment, name if path is None else path, None, _date_of_text)
+    return Column(name, pa.date32(), comment, name if path is None else path, dt.date.fromisoformat)
 
 
 def texts(name: str, comment: str, path: str | None = None, derive: Derive | None = None) -> Column:
@@ -193,17 +165,17 @@ def texts(name: str, comment: str, path: str | None = None, derive: Derive | Non
 
 def numbers_by_name(name: str, comment: str, path: str | None = None) -> Column:
     """Describe doubles by name, kept in events as a dict."""
-    return Column(name, NUMBERS_BY_NAME, comment, name if path is None else path, None, _map)
+    return Column(name, NUMBERS_BY_NAME, comment, name if path is None else path, _in_order)
 
 
 def shares_by_name(name: str, comment: str, path: str) -> Column:
     """Describe fractions of a whole by name, kept in events as a dict of amounts."""
-    return Column(name, NUMBERS_BY_NAME, comment, path, None, _map_of_shares)
+    return Column(name, NUMBERS_BY_NAME, comment, path, _shares)
 
 
 def place_by_name(name: str, comment: str, path: str, place: int) -> Column:
     """Describe doubles by name, kept in events as one place of the tuples in a dict; unknown ones are left out."""
-    return Column(name, NUMBERS_BY_NAME, comment, path, None, _map_of_place(place))
+    return Column(name, NUMBERS_BY_NAME, comment, path, _place(place))
 
 
 _RECEIVE_TIME = Column(
@@ -211,7 +183,6 @@ _RECEIVE_TIME = Column(
     TIMESTAMP,
     "When the frame that caused this row was received; our clock, UTC",
     "cause.receive_time_us",
-    encode=_time_of_us,
     is_required=True,
 )
 _PLACE = (
@@ -234,7 +205,7 @@ _PLACE = (
         pa.date32(),
         "UTC day of receive_time; the table is partitioned by it",
         "cause.receive_time_us",
-        encode=_date_of_us,
+        derive=_date_of_us,
         is_required=True,
     ),
 )
@@ -251,6 +222,16 @@ def to_arrow(described: Table, events: Sequence[Any]) -> pa.Table:
     Raises:
         pyarrow.ArrowInvalid: A value does not fit its column.
     """
-    parts = Parts(events)
-    arrays = [column.encode(parts, column) for column in described.columns]
-    return pa.Table.from_arrays(arrays, schema=described.row_schema)
+    rows = list(map(described.read_row, events))
+    try:
+        structs = pa.array(rows, described.row_type)
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can carry: no reason to lose the batch
+        structs = pa.array([tuple(map(_encodable, row)) for row in rows], described.row_type)
+    return pa.Table.from_batches([pa.RecordBatch.from_struct_array(structs)], described.row_schema)
+
+
+def _encodable(value: Any) -> Any:
+    """Return the value with a question mark for every half of a surrogate pair in its texts."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    return [_encodable(each) for each in value] if isinstance(value, list) else value

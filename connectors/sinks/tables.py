@@ -110,7 +110,7 @@ STABLECOIN_TRANSFERS = table(
 
 
 def _fit_columns(name: str) -> tuple[Column, ...]:
-    fit = f"fits.{name}"
+    fit = f"fits[{name}]"
     return (
         number(f"{name}_intercept", "A of the fit", f"{fit}.intercept"),
         number(f"{name}_slope", "B of the fit", f"{fit}.slope"),
