@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from market.contracts import (
@@ -166,7 +166,6 @@ CONTRACTS = st.sampled_from([BTCUSDT, PEPE, OKX_BTC, contract(contract_size="0.0
 
 
 @given(price_text=NUMBERS, quantity_text=NUMBERS, of=CONTRACTS)
-@settings(deadline=None)
 def test_linear_arithmetic_is_exact_whatever_the_number_of_digits(price_text, quantity_text, of):
     counted = Fraction(quantity_text) * Fraction(of.contract_size)
     micros = round(counted * Fraction(price_text) * 1_000_000)
@@ -182,7 +181,6 @@ INVERSE = st.sampled_from([COIN_MARGINED, contract(base="1000PEPE", kind=Contrac
 
 
 @given(price_text=NUMBERS, quantity_text=NUMBERS, of=INVERSE)
-@settings(deadline=None)
 def test_inverse_arithmetic_is_exact_in_dollars_and_nearly_in_coins(price_text, quantity_text, of):
     usd = Fraction(quantity_text) * Fraction(of.contract_size)
     per_coin = Fraction(price_text) / of.multiplier
@@ -196,7 +194,6 @@ def test_inverse_arithmetic_is_exact_in_dollars_and_nearly_in_coins(price_text, 
 
 
 @given(price=st.text(max_size=70), quantity=st.text(max_size=70), of=st.sampled_from([BTCUSDT, PEPE, COIN_MARGINED, QUANTO]))
-@settings(deadline=None)
 def test_any_text_is_measured_or_refused(price, quantity, of):
     with suppress(ContractError):
         assert 0 < of.measure(price, quantity, TEN_BILLION).notional_micros <= TEN_BILLION

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_examples import examples
 
 from market.difficulty import (
     EXPANDING,
@@ -241,7 +242,7 @@ def filled(rows) -> DifficultyModel:
 
 
 @given(st.integers(1, 59))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20))
 def test_a_copy_goes_on_by_itself(at):
     rows = wandering(60)
     model = filled(rows[:at])

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from market.hashprice import (
@@ -76,7 +76,6 @@ def test_before_the_first_block_there_is_no_height():
 
 
 @given(st.integers(day_number("2009-01-03"), day_number("2063-01-01")))
-@settings(deadline=None)
 def test_height_and_supply_never_fall_from_one_day_to_the_next(number):
     today, tomorrow = block_height(number), block_height(number + 1)
 
@@ -85,7 +84,6 @@ def test_height_and_supply_never_fall_from_one_day_to_the_next(number):
 
 
 @given(st.dates(date(2009, 1, 3), date(9999, 12, 30)))
-@settings(deadline=None)
 def test_days_are_counted_and_written_back(day):
     number = day_number(day.isoformat())
 

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from market.contracts import AbsurdValueError, Contract, UnsupportedContractError
@@ -239,7 +239,6 @@ def test_a_book_that_cannot_be_is_refused(bids, asks, reason):
 
 
 @given(st.lists(st.tuples(st.integers(1, 300), st.integers(0, 50)), min_size=1, max_size=30, unique_by=lambda level: level[0]))
-@settings(deadline=None)
 def test_a_wider_distance_never_holds_less(levels):
     bids = [(f"{10_000 - distance}", f"{quantity}") for distance, quantity in sorted(levels)]
     asks = [(f"{10_000 + distance}", f"{quantity}") for distance, quantity in sorted(levels)]

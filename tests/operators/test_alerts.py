@@ -5,6 +5,7 @@ import pytest
 from asset_events import SECOND, at, cause, feed, feed_with_restarts, tick
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_examples import examples
 
 from market.events import Pressure
 from market.parameters import AlertParameters, Parameters
@@ -199,7 +200,7 @@ def streams(draw):
 
 
 @pytest.mark.slow
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=examples(70))
 @given(streams(), st.sets(st.integers(0, 40)), st.booleans())
 def test_a_restart_at_any_point_changes_nothing(stream, restarts, forgets):
     items, _ = stream
@@ -208,7 +209,7 @@ def test_a_restart_at_any_point_changes_nothing(stream, restarts, forgets):
 
 
 @pytest.mark.slow
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=examples(70))
 @given(streams())
 def test_every_row_is_a_change_and_no_alert_falls_before_its_hold_or_returns_before_its_cool_down(stream):
     items, _ = stream
@@ -265,7 +266,7 @@ class WrittenOut:
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(
     streams(),
     st.builds(
@@ -286,7 +287,7 @@ def test_every_change_comes_when_the_rules_say_and_no_other_does(stream, alerts)
 
 
 @pytest.mark.slow
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(streams())
 def test_a_quiet_asset_becomes_idle(stream):
     items, end_s = stream

@@ -6,6 +6,7 @@ import pytest
 from asset_events import SECOND, at, cause, derivatives, feed, feed_with_restarts, tick
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_examples import examples
 
 from market.parameters import DeltaParameters, Parameters
 from market.readings import DELTA_WINDOWS_S, DerivativesReading
@@ -364,7 +365,7 @@ def markets(draw):
 
 
 @pytest.mark.slow
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=examples(70))
 @given(markets(), st.sets(st.integers(0, 40)), st.booleans())
 def test_a_restart_at_any_point_changes_nothing(market, restarts, forgets):
     items, end_s = market
@@ -377,7 +378,7 @@ def test_a_restart_at_any_point_changes_nothing(market, restarts, forgets):
 
 
 @pytest.mark.slow
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=examples(70))
 @given(markets())
 def test_changes_are_what_the_whole_history_says(market):
     items, end_s = market
@@ -404,7 +405,7 @@ def test_changes_are_what_the_whole_history_says(market):
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(markets())
 def test_a_change_is_unknown_exactly_where_every_venue_is_named_as_missing_it(market):
     items, _ = market

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from partition_machines import cause, run, us
+from property_examples import examples
 
 from market.parameters import DuplicateParameters, Parameters
 from market.raw import Completeness, PositionSide, RawLiquidation
@@ -170,7 +171,7 @@ def frames(draw):
     return items
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(items=frames(), restarts=st.sets(st.integers(0, 60)), max_keys=st.integers(0, 8), horizon_s=st.integers(1, 20))
 def test_a_restart_at_any_point_changes_nothing(items, restarts, max_keys, horizon_s):
     built = with_parameters(max_keys, horizon_s)

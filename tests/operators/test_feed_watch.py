@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from partition_machines import NOON_US, SECOND, cause, derived, run, tick, us
+from property_examples import examples
 
 from market.events import Gap, Liquidation
 from market.parameters import Parameters
@@ -274,7 +275,7 @@ steps = st.tuples(
 histories = st.lists(steps, max_size=30).map(history)
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(items=histories, restarts=st.sets(st.integers(0, 30)), start_s=st.floats(-5, 60))
 def test_a_restart_at_any_point_changes_nothing(items, restarts, start_s):
     items = [*items[:15], started(start_s), *items[15:]]

@@ -5,6 +5,7 @@ import pytest
 from asset_events import LONG, SECOND, SHORT, USD, InTurn, at, cause, feed, liquidation, tick
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_examples import examples
 
 from market.parameters import CascadeThresholds, Parameters
 from market.readings import CascadePhase, CascadeTransition, LiquidationPulse, LiquidationWindows, SideWindows
@@ -222,7 +223,7 @@ def markets(draw):
     return items, now_s
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(markets(), st.sets(st.integers(0, 40)))
 def test_a_restart_at_any_point_changes_nothing(market, restarts):
     items, _ = market
@@ -230,7 +231,7 @@ def test_a_restart_at_any_point_changes_nothing(market, restarts):
     assert run(items, restart_before=restarts)[0] == run(items)[0]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(markets())
 def test_each_side_begins_and_ends_in_turn_and_every_begin_meets_the_thresholds(market):
     items, end_s = market
@@ -286,7 +287,7 @@ def by_the_book(outs):
     return told
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(markets())
 def test_cascades_are_those_of_the_rule_book(market):
     items, end_s = market
@@ -309,7 +310,7 @@ def test_cascades_are_those_of_the_rule_book(market):
     ] == by_the_book(outs)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(markets())
 def test_a_quiet_side_is_forgotten(market):
     items, end_s = market

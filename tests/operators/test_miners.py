@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from partition_machines import NOON_US, cause, derived, numbered, run, tick
 
@@ -294,13 +294,11 @@ RUNS = st.lists(ITEMS, max_size=14).map(lambda items: numbered(sorted(items, key
 
 
 @given(RUNS, st.sets(st.integers(0, 13)))
-@settings(max_examples=100, deadline=None)
 def test_a_restart_at_any_point_changes_nothing(items, restarts):
     assert run(build, items, restarts) == run(build, items)
 
 
 @given(RUNS)
-@settings(max_examples=100, deadline=None)
 def test_every_row_is_told_once_is_past_only_and_never_loses_its_finality(items):
     final = set()
     for item, outputs in zip(items, run(build, items), strict=True):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from partition_machines import NOON_US, SECOND, cause, numbered, run, tick, us
+from property_examples import examples
 
 from market.events import BookDepth, Derivatives, Liquidation
 from market.parameters import ContractLimits, Parameters, WatchParameters
@@ -299,13 +300,12 @@ ITEMS = st.one_of(
 
 
 @given(st.lists(ITEMS, max_size=25).map(numbered), st.sets(st.integers(0, 24)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_a_restart_at_any_point_changes_nothing(items, restarts):
     assert run(build, items, restarts) == run(build, items)
 
 
 @given(st.lists(ITEMS, max_size=25).map(numbered))
-@settings(deadline=None)
 def test_every_item_that_says_something_becomes_exactly_one_event_that_names_its_cause(items):
     for item, outputs in zip(items, run(build, items), strict=True):
         says_nothing = isinstance(item, RawInstrument) or getattr(item, "funding_interval_hours", None) is not None

@@ -6,6 +6,7 @@ import pytest
 from asset_events import SECOND, USD, InTurn, at, cause, derivatives, feed, feed_with_restarts, liquidation, tick
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_examples import examples
 
 from market.events import AssetMiners, AssetPressure, MinerDay, Pressure
 from market.parameters import CascadeScoreParameters, Parameters
@@ -251,7 +252,7 @@ def streams(draw):
 
 
 @pytest.mark.slow
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=examples(70))
 @given(streams(), st.sets(st.integers(0, 30)), st.booleans())
 def test_a_restart_at_any_point_changes_nothing(stream, restarts, forgets):
     items, _ = stream
@@ -259,7 +260,7 @@ def test_a_restart_at_any_point_changes_nothing(stream, restarts, forgets):
     assert feed_with_restarts(build, items, restarts, forget_when_idle=forgets)[0] == feed(build(), items)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(streams())
 def test_no_interval_has_two_scores_and_none_says_what_is_too_old(stream):
     items, end_s = stream
@@ -299,7 +300,7 @@ def expected_scores(items):
 
 
 @pytest.mark.slow
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=examples(70))
 @given(streams())
 def test_every_score_comes_when_the_rules_say_with_all_that_is_known_and_no_other_does(stream):
     items, end_s = stream
@@ -318,7 +319,7 @@ def test_every_score_comes_when_the_rules_say_with_all_that_is_known_and_no_othe
         assert row[1] == wanted[1] or (row[1] is None and score.risk.liquidations == 0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(streams())
 def test_a_quiet_asset_becomes_idle(stream):
     items, end_s = stream

@@ -6,7 +6,7 @@ from collections import Counter
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from partition_machines import NOON_US, cause, derived, run, tick, us
 
@@ -465,7 +465,6 @@ ticks = st.builds(tick, st.integers(-10_000, 40_000))
 items_lists = st.lists(st.one_of(logs(), logs(), spans, ticks), max_size=40)
 
 
-@settings(max_examples=100)
 @given(items=items_lists, restarts=st.sets(st.integers(0, 40)), limit=st.integers(1, 6))
 def test_a_restart_at_any_point_changes_nothing(items, restarts, limit):
     built = with_parameters(max_transfers=limit)
@@ -473,7 +472,6 @@ def test_a_restart_at_any_point_changes_nothing(items, restarts, limit):
     assert run(built, items, restarts) == run(built, items)
 
 
-@settings(max_examples=100)
 @given(items=items_lists, limit=st.integers(0, 6))
 def test_the_memory_stays_within_its_bound(items, limit):
     machine = with_parameters(max_transfers=limit)(None)
@@ -507,7 +505,6 @@ def naive_sums(items, now_us):
     return [sums[kind] for kind in (TransferKind.INFLOW, TransferKind.OUTFLOW, TransferKind.MINT, TransferKind.BURN)]
 
 
-@settings(max_examples=100)
 @given(events=st.lists(logs(), max_size=30), at_s=st.integers(-10_000, 25_000))
 def test_the_sums_are_those_of_the_logs_that_stand(events, at_s):
     last = pressures([*events, progress(), tick(at_s)])[-1]

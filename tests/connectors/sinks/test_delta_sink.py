@@ -16,6 +16,7 @@ from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, w
 from deltalake.exceptions import CommitFailedError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from property_examples import examples
 from sink_events import NOON_US, liquidation, miner_day, score
 
 from connectors.sinks import uploader as uploader_module
@@ -395,7 +396,7 @@ def test_killed_after_a_commit_the_file_joins_later_ones_in_the_next_commit(tmp_
     assert sequences_in(tmp_path) == [1, 2]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_restarts_anywhere_lose_nothing_and_double_nothing(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

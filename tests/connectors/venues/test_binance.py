@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from venue_frames import CAUSE, HOSTILE_PAYLOADS, RECEIVED_US, fixture, fixtures_of, frame, mutated, read_or_refuse, refusal
 
@@ -240,7 +240,6 @@ def test_hostile_payloads_are_read_or_refused(channel, payload):
     read_or_refuse(BINANCE_USDM.parsers[channel], f"{VENUE}/{channel}/BTCUSDT", payload)
 
 
-@settings(deadline=None)  # a shared machine may be slow
 @given(channel=st.sampled_from(sorted(BINANCE_USDM.parsers)), payload=st.binary() | mutated(fixtures_of("binance")))
 def test_any_bytes_are_read_or_refused(channel, payload):
     read_or_refuse(BINANCE_USDM.parsers[channel], f"{VENUE}/{channel}/BTCUSDT", payload)
@@ -300,7 +299,6 @@ def test_many_mark_prices_are_cheaper_in_one_call(count, mark_price_calls):
     assert sum(poll.weight for poll in polls) <= 20
 
 
-@settings(deadline=None)  # a shared machine may be slow
 @given(st.integers(1, 100))
 def test_a_hundred_watched_contracts_keep_within_the_rate_limit(count):
     watched = [instrument(f"C{n}USDT", f"C{n}", "USDT", "USDT") for n in range(count)]

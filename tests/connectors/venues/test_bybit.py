@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from venue_frames import CAUSE, HOSTILE_PAYLOADS, fixture, fixtures_of, frame, mutated, read_or_refuse, refusal
 
@@ -252,7 +252,6 @@ def test_hostile_payloads_are_read_or_refused(channel, payload):
     read_or_refuse(BYBIT_LINEAR.parsers[channel], f"bybit-linear/{channel}/BTCUSDT", payload)
 
 
-@settings(deadline=None)  # a shared machine may be slow
 @given(channel=st.sampled_from(sorted(BYBIT_LINEAR.parsers)), payload=st.binary() | mutated(fixtures_of("bybit")))
 def test_any_bytes_are_read_or_refused(channel, payload):
     read_or_refuse(BYBIT_LINEAR.parsers[channel], f"bybit-linear/{channel}/BTCUSDT", payload)
@@ -265,7 +264,6 @@ def test_a_page_without_a_next_one_is_the_last(payload):
     assert BYBIT_LINEAR.next_instrument_page(PAGE, payload) is None
 
 
-@settings(deadline=None)  # a shared machine may be slow
 @given(st.binary() | mutated({"bybit/instruments_linear.json"}))
 def test_any_bytes_name_a_next_page_or_none(payload):
     following = BYBIT_LINEAR.next_instrument_page(PAGE, payload)
@@ -321,7 +319,6 @@ def test_a_message_has_at_most_two_hundred_topics():
     assert [len(message["args"]) for message in subscribed(websocket)] == [200, 200, 1]
 
 
-@settings(deadline=None)  # a shared machine may be slow
 @given(st.integers(0, 2500), st.integers(1, 40))
 def test_connections_stay_below_the_limit_and_lose_no_symbol(count, length):
     symbols = [f"{n:0{length}}USDT" for n in range(count)]

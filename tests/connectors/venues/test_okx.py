@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from venue_frames import CAUSE, HOSTILE_PAYLOADS, fixture, fixtures_of, frame, mutated, read_or_refuse, refusal
 
@@ -249,7 +249,6 @@ def test_hostile_payloads_are_read_or_refused(channel, payload):
     read_or_refuse(OKX.parsers[channel], f"okx/{channel}/BTC-USDT-SWAP", payload)
 
 
-@settings(deadline=None)  # a shared machine may be slow
 @given(channel=st.sampled_from(sorted(OKX.parsers)), payload=st.binary() | mutated(fixtures_of("okx")))
 def test_any_bytes_are_read_or_refused(channel, payload):
     read_or_refuse(OKX.parsers[channel], f"okx/{channel}/BTC-USDT-SWAP", payload)
