@@ -12,6 +12,7 @@ from connectors.sources.journal import FrameRow, Journal
 
 START_US = 1_767_225_600_000_000  # 2026-01-01
 _GROUP_FRAMES = 200
+_TICK_US = 100_000
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Load:
 
     Attributes:
         events: Liquidations in all.
-        per_second: Of the market's own clock; with it comes one tick a second.
+        per_second: Of the market's own clock; with it come ten ticks a second.
         assets: Spread over so many, heavy-tailed as markets are: the first has the most.
     """
 
@@ -47,14 +48,14 @@ def write_journal(path: Path, load: Load) -> int:
 
 
 def frames(load: Load) -> Iterator[FrameRow]:
-    """Yield contracts, then liquidations with a tick each second. Two in five events are Bybit's, in arrays of three."""
+    """Yield contracts, then liquidations with ten ticks a second. Two in five events are Bybit's, in arrays of three."""
     chance = random.Random(load.seed)
     assets = [f"C{number}" for number in range(load.assets)]
     weights = [1 / (rank + 1) for rank in range(load.assets)]
     picks = chance.choices(range(load.assets), weights, k=100_003)
     yield from _contracts(assets)
     step_us = 1_000_000 // load.per_second
-    sent, now_us, next_tick_us = 0, START_US, START_US + 1_000_000
+    sent, now_us, next_tick_us = 0, START_US, START_US + _TICK_US
     while sent < load.events:
         asset = assets[picks[sent % len(picks)]]
         is_long = chance.random() < 0.8
@@ -69,7 +70,7 @@ def frames(load: Load) -> Iterator[FrameRow]:
         now_us += step_us * count
         while now_us >= next_tick_us:
             yield ("clock", b"", next_tick_us)
-            next_tick_us += 1_000_000
+            next_tick_us += _TICK_US
 
 
 def _contracts(assets: list[str]) -> Iterator[FrameRow]:

@@ -191,7 +191,7 @@ class Settings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     journal: JournalSettings = JournalSettings()
     sink: SinkSettings = SinkSettings()
-    epoch_seconds: float = Field(default=1.0, gt=0, le=60, description="state and rows become durable so often")
+    epoch_seconds: float = Field(default=5.0, gt=0, le=60, description="state and rows become durable so often")
     ca_file: Folder | None = Field(default=None, description="a private certificate authority, added to the system's")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="of what is logged, at least")
     parameters: Annotated[Parameters, BeforeValidator(spelled_out), AfterValidator(sensible)] = Field(

@@ -17,8 +17,8 @@ from market.parameters import Parameters
 from market.raw import Cause
 from market.readings import DELTA_WINDOWS_S, DerivativesReading
 from operators.liquidation_ledger import NEVER_US
-from operators.liquidation_windows import next_emission_us
 from operators.machine import Handler
+from operators.pace import next_emission_us
 from operators.venue_derivatives import DAY_US, Levels, Sample, Venue, VenueState, weighted_mean
 
 MAX_VENUES = 40
@@ -113,7 +113,7 @@ class Deltas:
     def on_tick(self, tick: AssetTick) -> tuple[object, ...]:
         """Return a reading, where there is something new to say, and the tick."""
         now_us = tick.cause.receive_time_us
-        if now_us < self._wake_us or now_us < next_emission_us(self._emitted_us, self._interval_us):
+        if now_us < self._wake_us or now_us < next_emission_us(tick.asset, self._emitted_us, self._interval_us):
             return (tick,)
         if not self._venues:
             self._wake_us = NEVER_US

@@ -1,6 +1,6 @@
 """Fan the clock and slow data out from the partition to its assets, so that the cost is per active asset, not per symbol.
 
-The law: an asset that is active has been sent the newest pressure and miner day, and gets every tick.
+The law: an asset that is active has been sent the newest pressure and miner day, and gets a tick in every second of its clock.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from market.events import AssetMiners, AssetPressure, AssetTick, Derivatives, Li
 from market.parameters import Parameters
 from market.raw import Cause, Tick
 from operators.machine import Handler
+from operators.pace import TICK_EVERY_US, is_due
 
 
 class _State(msgspec.Struct, array_like=True):
-    """All that is saved. ``active``: the receive time of the newest event, by asset."""
+    """All that is saved. ``active``: receive time of the newest event, by asset; ``ticked_us``: of the newest tick."""
 
     active: dict[str, int] = msgspec.field(default_factory=dict)
     pressure: Pressure | None = None
     miners: MinerDay | None = None
+    ticked_us: int | None = None
 
 
 _STATE = msgspec.msgpack.Decoder(_State)
@@ -31,7 +33,8 @@ class Heartbeats:
     """Know which assets are active, and pass everything on.
 
     An asset is active from an event of its own until a tick more than ``active_us`` after the last one; a watched asset from
-    the first tick on, for ever. In a tick's place come the tick and one AssetTick per active asset, by name. Pressure goes to
+    the first tick on, for ever. In a tick's place come the tick and one AssetTick per active asset whose clock has begun a new
+    second since the tick before, by name (see :mod:`operators.pace`). Pressure goes to
     every active asset as it comes; so does a miner day, unless a later day is known. An asset that becomes active is sent the
     newest of both, after the event that made it so.
 
@@ -47,6 +50,7 @@ class Heartbeats:
         self._active = saved.active
         self._pressure = saved.pressure
         self._miners = saved.miners
+        self._ticked_us = saved.ticked_us
 
     def handlers(self) -> Mapping[type, Handler]:
         """Own what shows that an asset is active, what is fanned out, and ticks."""
@@ -68,7 +72,7 @@ class Heartbeats:
         return (event, *self._activate(asset, event.cause))
 
     def on_tick(self, tick: Tick) -> Iterable[object]:
-        """Drop quiet assets, then hand the tick to those that are active."""
+        """Hand the tick to the active assets that are due for one; those that have been quiet for too long are dropped."""
         cause = tick.cause
         now_us = cause.receive_time_us
         outputs: list[object] = [tick]
@@ -76,10 +80,14 @@ class Heartbeats:
             if asset not in self._active:
                 outputs += self._activate(asset, cause)
             self._active[asset] = now_us
+        ticked_us = now_us - TICK_EVERY_US if self._ticked_us is None else self._ticked_us
+        self._ticked_us = now_us
         quiet_us = now_us - self._active_us
-        for asset in [asset for asset, last_us in self._active.items() if last_us < quiet_us]:
-            del self._active[asset]
-        outputs += [AssetTick(cause, asset) for asset in sorted(self._active)]
+        for asset in sorted([asset for asset in self._active if is_due(asset, now_us, ticked_us)]):
+            if self._active[asset] < quiet_us:
+                del self._active[asset]
+            else:
+                outputs.append(AssetTick(cause, asset))
         return outputs
 
     def on_pressure(self, pressure: Pressure) -> Iterable[object]:
@@ -96,7 +104,7 @@ class Heartbeats:
 
     def snapshot(self) -> object:
         """Return the state as bytes."""
-        return msgspec.msgpack.encode(_State(self._active, self._pressure, self._miners))
+        return msgspec.msgpack.encode(_State(self._active, self._pressure, self._miners, self._ticked_us))
 
     def is_idle(self) -> bool:
         """Never: assets still to come want the newest pressure and miner day."""

@@ -18,6 +18,7 @@ from market.readings import LiquidationPulse, LiquidationWindows
 from operators.liquidation_ledger import NEVER_US
 from operators.liquidation_side import HEAD_US, LONGEST_US, MAX_VENUES, Side, SideState
 from operators.machine import Handler
+from operators.pace import next_emission_us
 
 OTHER_VENUES = "other"
 """What the last number stands for: all venues beyond the first forty, which are told apart by name."""
@@ -29,21 +30,11 @@ _LONG = PositionSide.LONG
 _FULL = Completeness.FULL
 
 
-def next_emission_us(now_us: int, interval_us: int) -> int:
-    """Return when the next reading is allowed after one at ``now_us``: at the start of the next interval of the clock.
-
-    Counting whole intervals of the clock, not time elapsed, gives at most one reading per interval, and still one per tick
-    where ticks come a millisecond early or late.
-    """
-    interval_us = max(1, interval_us)
-    return (now_us // interval_us + 1) * interval_us
-
-
 class _State(msgspec.Struct, frozen=True, gc=False):
     """The machine, saved. ``venues`` are in order of their codes."""
 
     now_us: int
-    emitted_us: int
+    next_emission_us: int
     wake_us: int
     is_quiet: bool
     late_until_us: int
@@ -55,7 +46,7 @@ class _State(msgspec.Struct, frozen=True, gc=False):
 class LiquidationWindowsMachine:
     """Publish one asset's rolling liquidations: a pulse per liquidation, a full reading at most once per interval.
 
-    A liquidation goes on, followed by its :class:`LiquidationPulse` and, when none was published in this interval of the
+    A liquidation goes on, followed by its :class:`LiquidationPulse` and, when none was published in this interval of its
     clock, by :class:`LiquidationWindows`; otherwise the next tick publishes that. A tick also publishes when time alone
     changed a window. What a tick publishes goes before the tick, which so closes its second.
 
@@ -74,7 +65,6 @@ class LiquidationWindowsMachine:
 
     def _begin(self) -> None:
         self._now_us = 0
-        self._emitted_us = -1
         self._next_emission_us = 0
         self._settle_us = 0  # by then at the latest, new events are brought into the ledgers
         self._wake_us = NEVER_US  # a tick before it has nothing to say
@@ -88,9 +78,7 @@ class LiquidationWindowsMachine:
 
     def _restore(self, state: _State) -> None:
         self._now_us = state.now_us
-        self._emitted_us = state.emitted_us
-        if state.emitted_us >= 0:
-            self._next_emission_us = next_emission_us(state.emitted_us, self._interval_us)
+        self._next_emission_us = state.next_emission_us
         self._wake_us = state.wake_us
         self._is_quiet = state.is_quiet
         self._late_until_us = state.late_until_us
@@ -107,7 +95,7 @@ class LiquidationWindowsMachine:
         """Return the state; a side that did not change is not copied again."""
         return _State(
             self._now_us,
-            self._emitted_us,
+            self._next_emission_us,
             self._wake_us,
             self._is_quiet,
             self._late_until_us,
@@ -183,8 +171,7 @@ class LiquidationWindowsMachine:
 
     def _read(self, cause: Cause, asset: str) -> LiquidationWindows:
         now_us = self._now_us
-        self._emitted_us = now_us
-        self._next_emission_us = next_emission_us(now_us, self._interval_us)
+        self._next_emission_us = next_emission_us(asset, now_us, self._interval_us)
         self._settle()
         head_from_us = now_us - HEAD_US
         self._long.advance(head_from_us)

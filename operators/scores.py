@@ -28,8 +28,8 @@ from market.readings import (
 from market.risk import absolute_risk
 from market.severity import assess_severity
 from operators.liquidation_ledger import NEVER_US
-from operators.liquidation_windows import next_emission_us
 from operators.machine import Handler
+from operators.pace import next_emission_us
 
 _IN_10_S = WINDOWS_S.index(10)
 _IN_90_S = WINDOWS_S.index(90)
@@ -98,7 +98,7 @@ class Scores:
         known.windows = windows
         known.wake_us = _AT_ONCE
         now_us = windows.cause.receive_time_us
-        if now_us < next_emission_us(known.emitted_us, self._interval_us):
+        if now_us < next_emission_us(windows.asset, known.emitted_us, self._interval_us):
             return ()
         self._forget_old(now_us)
         return (self._score(windows.cause, windows.asset),)
@@ -125,7 +125,7 @@ class Scores:
         """Return a score, where an input changed or grew old, and the tick. Forget an asset of which nothing is known."""
         known = self._known
         now_us = tick.cause.receive_time_us
-        if now_us < known.wake_us or now_us < next_emission_us(known.emitted_us, self._interval_us):
+        if now_us < known.wake_us or now_us < next_emission_us(tick.asset, known.emitted_us, self._interval_us):
             return (tick,)
         is_changed = self._forget_old(now_us) or known.wake_us == _AT_ONCE
         if not is_changed:

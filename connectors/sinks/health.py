@@ -23,7 +23,7 @@ from connectors import clock
 from market.raw import FeedState, FeedStatus
 
 DEFAULT_MAX_BATCH_AGE_SECONDS = 15.0
-"""Ticks make a batch each second; an epoch with a slow disk may take some. Below Kubernetes' usual three failures in 30 s."""
+"""Ticks make ten batches each second; an epoch with a slow disk may take some. Below Kubernetes' three failures in 30 s."""
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 Environment = dict[str, Any]

@@ -1,17 +1,18 @@
 import dataclasses
 from functools import partial
 
-import pytest
 from asset_events import LONG, NOON_US, SECOND, SHORT, USD, at, cause, feed, feed_with_restarts, liquidation, tick
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_examples import examples
 
 from market.events import AssetTick, Liquidation
 from market.parameters import Parameters, WindowParameters
 from market.raw import Completeness
 from market.readings import WINDOWS_S, LiquidationPulse, LiquidationWindows, SideWindows
 from operators import liquidation_ledger, liquidation_side
-from operators.liquidation_windows import LiquidationWindowsMachine, next_emission_us
+from operators.liquidation_windows import LiquidationWindowsMachine
+from operators.pace import phase_us
 
 DEFAULTS = Parameters()
 EMPTY = SideWindows((0,) * 6, (0,) * 6, (0,) * 6, {}, 0, 0, 0)
@@ -224,11 +225,6 @@ def test_an_unchanged_side_is_not_copied_again():
     assert second.long is not first.long
 
 
-@pytest.mark.parametrize(("now_us", "interval_us", "expected"), [(0, 10, 10), (9, 10, 10), (10, 10, 20), (7, 0, 8)])
-def test_the_next_reading_is_allowed_from_the_next_interval_of_the_clock(now_us, interval_us, expected):
-    assert next_emission_us(now_us, interval_us) == expected
-
-
 class Recount:
     """The law, word by word: all events kept, all counted again each time."""
 
@@ -291,8 +287,11 @@ class Recount:
             event,
         )
 
+    def interval(self):
+        return (self.now_us - phase_us("BTC")) // self.interval_us
+
     def publish(self, item):
-        self.slot = self.now_us // self.interval_us
+        self.slot = self.interval()
         self.is_dirty = False
         self.last_counts = self.counts()
         return LiquidationWindows(item.cause, item.asset, self.side(LONG), self.side(SHORT))
@@ -300,7 +299,7 @@ class Recount:
     def __call__(self, item):
         self.now_us = max(self.now_us, item.cause.receive_time_us)
         self.follow_peak()
-        is_free = self.slot != self.now_us // self.interval_us
+        is_free = self.slot != self.interval()
         if isinstance(item, Liquidation):
             self.is_dirty = True
             if self.now_us - item.event_time_us > self.lateness_us:
@@ -344,7 +343,7 @@ def items_of_an_asset(draw):
     return items
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(
     items_of_an_asset(),
     st.sets(st.integers(0, 100)),
@@ -362,7 +361,7 @@ def test_every_reading_is_what_a_recount_says_whatever_the_order_and_the_restart
     assert outs == [out for item in items for out in recount(item)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(items_of_an_asset())
 def test_a_quiet_asset_becomes_idle_and_its_state_small(items):
     end_s = (items[-1].cause.receive_time_us - NOON_US) / SECOND
