@@ -18,13 +18,14 @@ from cascadewatch.checkup import Check, Level, place_of, without_secrets
 from cascadewatch.checkup_tables import check_tables
 from connectors.clock import monotonic_seconds, now_us
 from connectors.sources.backoff import BUSY_CODES, refusal_words
-from connectors.sources.collector import INSTRUMENTS_CHANNEL, Collection
+from connectors.sources.collector import Collection
 from connectors.sources.feed import Endpoints, PollFeed, Venue
 from connectors.sources.frame import Frame, FrameError
 from connectors.sources.jsonrpc_node import Call, Node, NodeError, quantity
 from connectors.sources.registry import parser_of
 from flows.runtime import collection_of
 from flows.settings import Settings
+from market.feeds import INSTRUMENTS_CHANNEL
 from market.raw import Cause, RawInstrument, RawRefusal
 
 ANSWER_SECONDS = 5.0

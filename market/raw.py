@@ -176,9 +176,10 @@ class RawMiningFees(msgspec.Struct, frozen=True, gc=False):
 
 
 class FeedState(str, enum.Enum):
-    """What became of a connection or a poll; and that the process itself has just started, so that none is left."""
+    """What became of a connection or a poll; that the process itself has just started, so that none is left; what it wants."""
 
     STARTED = "started"
+    EXPECTED = "expected"  # the feed is received from this start on, as soon as it can be had
     CONNECTED = "connected"
     LOST = "lost"
     REFUSED = "refused"
@@ -187,7 +188,7 @@ class FeedState(str, enum.Enum):
 
 
 class FeedStatus(msgspec.Struct, frozen=True, gc=False):
-    """A connection opened, lost or refused; a poll that failed, or answered again after failing."""
+    """A connection opened, lost or refused; a poll that failed, or answered again after failing; a feed that is expected."""
 
     cause: Cause
     feed: str
@@ -197,7 +198,7 @@ class FeedStatus(msgspec.Struct, frozen=True, gc=False):
 
 
 class Tick(msgspec.Struct, frozen=True, gc=False):
-    """The clock said so: one a second. The only time a machine ever learns."""
+    """The clock said so: ten times a second. The only time a machine ever learns."""
 
     cause: Cause
 

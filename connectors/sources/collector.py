@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -19,11 +20,11 @@ from connectors.sources.frame import Frame, FrameError
 from connectors.sources.inbox import Inbox
 from connectors.sources.jsonrpc import ChainFeed, follow_chain
 from connectors.sources.polling import RateLimiter, poll_until_answered, run_poll, run_poll_with_fallback
-from connectors.sources.websocket import run_websocket
+from connectors.sources.websocket import REPLACED, run_websocket
 from market.contracts import split_multiplier
+from market.feeds import INSTRUMENTS_CHANNEL, NO_LONGER_WANTED, liquidations_feed
 from market.raw import Cause, ContractKind, FeedState, RawInstrument
 
-INSTRUMENTS_CHANNEL = "instruments"
 PROCESS = "process"
 """Whose start is a status too: a process that was killed could not say that its connections were lost."""
 
@@ -56,6 +57,8 @@ class Collection:
 async def collect(collection: Collection, inbox: Inbox) -> None:
     """Receive until cancelled. A transport's own failure is a status and a retry; only a bug ends this."""
     inbox.status(PROCESS, PROCESS, FeedState.STARTED, "process started")
+    for venue, _endpoints in collection.venues:
+        inbox.status(liquidations_feed(venue.id), "", FeedState.EXPECTED, "")
     direct = dict.fromkeys(("all://127.0.0.1", "all://localhost"))  # no proxy stands before this machine itself
     async with httpx.AsyncClient(verify=collection.ssl_context or True, mounts=direct) as client:
         jobs: list[Coroutine[Any, Any, None]] = [
@@ -82,6 +85,7 @@ class _Desk:
         self._inbox = inbox
         self._limiter = RateLimiter(venue.rate_limit)
         self._running: dict[WebSocketFeed | PollFeed, asyncio.Task[None]] = {}
+        self._versions: Counter[tuple[str, str]] = Counter()  # of what each connection subscribes
 
     async def run(self) -> None:
         """Fetch the contracts, then receive; look again every hour."""
@@ -119,13 +123,30 @@ class _Desk:
         for feed in wanted:
             if feed not in self._running:
                 self._running[feed] = asyncio.ensure_future(self._transport(feed))
+        places = {_place(feed) for feed in wanted}
         for feed in set(self._running) - set(wanted):
-            asyncio.get_running_loop().call_later(_OVERLAP_SECONDS, self._running.pop(feed).cancel)
+            end = self._replaced if _place(feed) in places else self._given_up
+            asyncio.get_running_loop().call_later(_OVERLAP_SECONDS, end, feed, self._running.pop(feed))
+
+    def _replaced(self, _feed: WebSocketFeed | PollFeed, transport: asyncio.Task[None]) -> None:
+        transport.cancel(REPLACED)
+
+    def _given_up(self, feed: WebSocketFeed | PollFeed, transport: asyncio.Task[None]) -> None:
+        """End what nothing takes the place of, and say so: should its connection be away, nobody else would."""
+        transport.cancel(NO_LONGER_WANTED)
+        if isinstance(feed, WebSocketFeed):
+            self._inbox.status(feed.name, feed.connection, FeedState.LOST, NO_LONGER_WANTED)
 
     def _transport(self, feed: WebSocketFeed | PollFeed) -> Coroutine[Any, Any, None]:
         if isinstance(feed, WebSocketFeed):
-            return run_websocket(feed, self._inbox, ssl_context=self._collection.ssl_context)
+            return run_websocket(self._labelled(feed), self._inbox, ssl_context=self._collection.ssl_context)
         return run_poll(feed, self._client, self._limiter, self._inbox)
+
+    def _labelled(self, feed: WebSocketFeed) -> WebSocketFeed:
+        """Name a successor after its predecessor, which still runs for a while: the two are told apart by what follows #."""
+        self._versions[_place(feed)] += 1
+        version = self._versions[_place(feed)]
+        return feed if version == 1 else replace(feed, connection=f"{feed.connection}#v{version}")
 
     def _is_watched(self, instrument: RawInstrument) -> bool:
         asset, _multiplier = split_multiplier(instrument.base)
@@ -140,6 +161,11 @@ class _Desk:
         done, _running = await asyncio.wait(self._running.values(), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+
+
+def _place(feed: WebSocketFeed | PollFeed) -> tuple[str, str]:
+    """Return what stays the same when the symbols of a connection change."""
+    return feed.name, feed.connection if isinstance(feed, WebSocketFeed) else ""
 
 
 async def _run_all(jobs: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -28,6 +28,9 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _MAX_QUEUED_FRAMES = 4096
 """Frames parsed but not yet read; beyond it the socket is paused. One read of a burst brings some thousands at once."""
 
+REPLACED = "replaced"
+"""The reason of a connection that is lost because another brings what it brought."""
+
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _log = structlog.get_logger(__name__)
@@ -42,8 +45,8 @@ async def run_websocket(
 ) -> None:
     """Keep the connection open and hand every message to ``receiver``, until cancelled.
 
-    Cancelling closes the sockets, within two closing time-outs, and reports LOST "stopped": what comes before the next start
-    is a gap too.
+    Cancelling closes the sockets, within two closing time-outs, and reports LOST with the words of the cancellation, "stopped"
+    where it has none: what comes before the next start is a gap too.
 
     Raises:
         InvalidURI: The feed's address is none.
@@ -173,10 +176,11 @@ class _Keeper:
                 session: _Session | None = await self._reach(self._label(), self._announce)
                 while session is not None:
                     session = await self._hold(session)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             await self._stop_all()
+            reason = str(cancelled.args[0]) if cancelled.args and cancelled.args[0] else "stopped"
             for stopped in sorted(self._sessions, key=lambda session: session.opened_seconds):
-                self._receiver.status(self._feed.name, stopped.label, FeedState.LOST, "stopped")
+                self._receiver.status(self._feed.name, stopped.label, FeedState.LOST, reason)
             raise
         finally:
             await self._stop_all()
@@ -289,7 +293,7 @@ class _Keeper:
             await session.close()
         self._sessions.discard(session)
         session.ended.result()  # a receiver's failure must not pass unseen
-        self._receiver.status(self._feed.name, session.label, FeedState.LOST, "replaced")
+        self._receiver.status(self._feed.name, session.label, FeedState.LOST, REPLACED)
         _log.info("websocket_replaced", feed=self._feed.name, connection=session.label)
 
     def _lose(self, session: _Session) -> None:

@@ -43,7 +43,10 @@ class Venue:
 
     def websockets(self, endpoints, instruments):
         symbols = ",".join(sorted(instrument.symbol for instrument in instruments))
-        return [WebSocketFeed("venue/liquidations", "1", f"{endpoints.websocket_url}/ws?symbols={symbols}")]
+        feeds = [WebSocketFeed("venue/liquidations", "1", f"{endpoints.websocket_url}/ws?symbols={symbols}")]
+        if "MORE" in symbols:
+            feeds.append(WebSocketFeed("venue/liquidations", "2", f"{endpoints.websocket_url}/ws?symbols=MORE"))
+        return feeds
 
     def polls(self, endpoints, watched):
         return [PollFeed(f"venue/mark/{item.symbol}", f"{endpoints.rest_url}/mark?{item.symbol}", 60.0) for item in watched]
@@ -52,12 +55,14 @@ class Venue:
 class Inbox:
     def __init__(self):
         self.log = []
+        self.statuses = []
 
     def put(self, feed, payload):
         self.log.append((feed, payload.decode()))
 
     def status(self, feed, connection, state, reason):
         self.log.append((feed, state))
+        self.statuses.append((feed, connection, state, reason))
 
     def places(self, entry):
         return [place for place, logged in enumerate(self.log) if logged == entry]
@@ -130,6 +135,33 @@ def test_a_changed_list_is_subscribed_before_the_old_subscription_ends(monkeypat
 
     connected = inbox.places(("venue/liquidations", FeedState.CONNECTED))
     assert connected[1] < inbox.places(("venue/liquidations", FeedState.LOST))[0]
+    assert inbox.statuses[2:5] == [
+        ("venue/liquidations", "1", FeedState.CONNECTED, "subscribed"),
+        ("venue/liquidations", "1#v2", FeedState.CONNECTED, "subscribed"),
+        ("venue/liquidations", "1", FeedState.LOST, "replaced"),
+    ]
+
+
+@pytest.mark.slow
+def test_a_connection_that_a_changed_list_does_without_is_no_longer_wanted(monkeypatch):
+    monkeypatch.setattr(collector, "_REFRESH_SECONDS", 0.5)
+    monkeypatch.setattr(collector, "_OVERLAP_SECONDS", 0.3)
+    answers = iter(['{"coins": ["BTC", "MORE"]}'])
+    pages = [lambda: next(answers, '{"coins": ["BTC"]}')]
+    ended = ("venue/liquidations", "2", FeedState.LOST, "no longer wanted")
+
+    inbox = receive(pages, until=lambda inbox: inbox.statuses.count(ended) == 2)
+
+    assert ("venue/liquidations", "1", FeedState.LOST, "replaced") in inbox.statuses
+
+
+def test_a_start_says_so_and_which_feeds_are_expected_before_anything_else():
+    inbox = receive([lambda: '{"coins": ["BTC"]}'], until=lambda inbox: inbox.places(("open", ["BTC"])))
+
+    assert inbox.statuses[:2] == [
+        ("process", "process", FeedState.STARTED, "process started"),
+        ("venue/liquidations", "", FeedState.EXPECTED, ""),
+    ]
 
 
 def test_a_list_that_cannot_be_read_is_still_a_frame_and_costs_only_its_subscriptions():

@@ -9,10 +9,11 @@ from partition_machines import NOON_US, SECOND, cause, derived, run, tick, us
 from property_examples import examples
 
 from market.events import Gap, Liquidation
+from market.feeds import NO_LONGER_WANTED, LiquidationConnections, OpenGap
 from market.parameters import Parameters
 from market.raw import Completeness, FeedState, FeedStatus, PositionSide
 from operators import feed_watch
-from operators.feed_watch import NOT_RUNNING, FeedWatch
+from operators.feed_watch import NOT_CONNECTED_YET, NOT_RUNNING, FeedWatch
 
 BINANCE, BYBIT = "binance-usdm/liquidations", "bybit-linear/liquidations"
 POLL = "okx/open_interest/BTC-USDT-SWAP"
@@ -42,12 +43,16 @@ def started(at_s):
     return status(FeedState.STARTED, at_s, "process", "process")
 
 
-def poll_failed(at_s, reason="HTTP 500"):
-    return status(FeedState.POLL_FAILED, at_s, "poll", POLL, reason)
+def expected(at_s, feed=BINANCE):
+    return status(FeedState.EXPECTED, at_s, "", feed)
 
 
-def poll_answered(at_s):
-    return status(FeedState.POLL_ANSWERED, at_s, "poll", POLL)
+def poll_failed(at_s, reason="HTTP 500", feed=POLL):
+    return status(FeedState.POLL_FAILED, at_s, "poll", feed, reason)
+
+
+def poll_answered(at_s, feed=POLL):
+    return status(FeedState.POLL_ANSWERED, at_s, "poll", feed)
 
 
 def ticks(from_s, to_s):
@@ -65,7 +70,24 @@ def gap(from_s, to_s, reason="closed", feed=BINANCE):
 
 
 def gaps(*items):
-    return derived(build, items)
+    return [output for output in derived(build, items) if isinstance(output, Gap)]
+
+
+def became(items):
+    """Return what each item became, but for what is said of open gaps."""
+    return [[output for output in outputs if not isinstance(output, LiquidationConnections)] for outputs in run(build, items)]
+
+
+def told(*items):
+    """Return what is said of open gaps."""
+    return [output for output in derived(build, items) if isinstance(output, LiquidationConnections)]
+
+
+def seen(at_s, **gaps):
+    """Return that so many seconds after noon these venues have these gaps: None, or since when and why."""
+    found = {venue: gap and OpenGap(us(gap[0]), *gap[1:]) for venue, gap in gaps.items()}
+    names = {"binance": "binance-usdm", "bybit": "bybit-linear"}
+    return LiquidationConnections(cause(at_s), {names[venue]: gap for venue, gap in found.items()})
 
 
 # Connections
@@ -78,7 +100,7 @@ def test_between_the_loss_of_the_last_connection_and_the_next_one_lies_a_gap():
 def test_every_status_passes_on_before_its_gap():
     items = [connected(0), lost(3), connected(7), poll_failed(8), refused(9)]
 
-    assert run(build, items) == [[items[0]], [items[1]], [items[2], gap(3, 7)], [items[3]], [items[4]]]
+    assert became(items) == [[items[0]], [items[1]], [items[2], gap(3, 7)], [items[3]], [items[4]]]
 
 
 def test_a_gap_that_is_still_open_says_nothing():
@@ -186,7 +208,7 @@ def test_a_poll_that_failed_has_its_gap_until_the_process_has_started_anew():
 
 
 def test_the_first_start_of_all_is_no_gap_and_nobody_else_hears_of_it():
-    assert run(build, [started(0), connected(1)]) == [[], [connected(1)]]
+    assert became([started(0), connected(1)]) == [[], [connected(1)]]
 
 
 def test_a_gap_that_was_open_when_the_process_stopped_keeps_its_begin_and_reason():
@@ -202,7 +224,7 @@ def test_a_poll_that_failed_when_the_process_stopped_has_its_gap_until_the_proce
 def test_a_liquidation_shows_that_the_connection_survived_a_standstill():
     items = [connected(0), tick(1), tick(30), liquidation(31, "okx"), liquidation(32), liquidation(33)]
 
-    assert run(build, items)[3:] == [[items[3]], [items[4], gap(1, 32, NOT_RUNNING)], [items[5]]]
+    assert became(items)[3:] == [[items[3]], [items[4], gap(1, 32, NOT_RUNNING)], [items[5]]]
 
 
 def test_a_connection_that_survived_can_be_lost_or_replaced_afterwards():
@@ -230,12 +252,131 @@ def test_a_liquidation_ends_no_gap_of_a_connection_that_was_lost():
     assert gaps(connected(0), lost(1), liquidation(2), connected(3)) == [gap(1, 3)]
 
 
+# What is expected
+
+
+def test_an_expected_feed_that_connects_has_had_no_gap_and_what_the_process_says_of_its_start_ends_here():
+    assert became([started(0), expected(0), tick(1), connected(2)]) == [[], [], [tick(1)], [connected(2)]]
+
+
+def test_a_feed_whose_contracts_cannot_be_had_has_a_gap_until_it_is_connected():
+    listing = "binance-usdm/instruments"
+    items = [expected(0), poll_failed(1, feed=listing), poll_failed(2, "HTTP 451", listing), poll_answered(5, listing)]
+
+    assert gaps(*items, connected(6)) == [
+        gap(1, 5, "HTTP 500", listing),
+        gap(1, 6, "no list of contracts: HTTP 500"),
+    ]
+
+
+def test_another_poll_that_fails_says_nothing_of_an_expected_feed():
+    assert gaps(expected(0), poll_failed(1, feed="binance-usdm/tickers"), connected(2)) == []
+
+
+def test_a_list_of_contracts_that_fails_later_is_no_gap_of_a_feed_that_is_connected():
+    assert gaps(expected(0), connected(1), poll_failed(2, feed="binance-usdm/instruments"), tick(3)) == []
+
+
+def test_an_expected_feed_that_is_refused_has_a_gap_from_then_on():
+    assert gaps(expected(0), refused(1), connected(2)) == [gap(1, 2, "HTTP 403")]
+
+
+def test_the_gap_of_a_feed_that_is_not_expected_any_more_ends_with_the_first_tick_after_the_start():
+    before = [started(0), expected(0), expected(0, BYBIT), connected(0), connected(0, feed=BYBIT), tick(1)]
+    items = [*before, started(3), expected(3), tick(3.5), connected(4), tick(4.5), started(9), tick(10), connected(11)]
+
+    assert gaps(*items) == [
+        gap(1, 3.5, NOT_RUNNING, BYBIT),
+        gap(1, 4, NOT_RUNNING),
+        gap(4.5, 11, NOT_RUNNING),
+    ]
+
+
+def test_a_feed_that_was_never_connected_and_is_not_expected_any_more_leaves_without_a_row():
+    assert gaps(expected(0), expected(0, BYBIT), tick(1), started(2), expected(2), tick(3), connected(4, feed=BYBIT)) == []
+
+
+def test_a_connection_whose_symbols_come_over_others_has_no_gap():
+    items = [connected(0), connected(0, "2"), lost(1, "2", reason=NO_LONGER_WANTED), tick(2), lost(3), connected(4)]
+
+    assert gaps(*items) == [gap(3, 4)]
+
+
+def test_a_connection_that_was_away_when_it_was_no_longer_wanted_has_its_gap_until_then():
+    ended = [lost(at_s, "2", reason=NO_LONGER_WANTED) for at_s in (3, 4)]
+    items = [connected(0), connected(0, "2"), lost(1, "2"), *ended]
+
+    assert gaps(*items) == [gap(1, 3)]
+    assert told(*items)[-1] == seen(3, binance=None)
+
+
+def test_a_feed_whose_last_connection_is_no_longer_wanted_cannot_see():
+    assert gaps(connected(0), lost(1, reason=NO_LONGER_WANTED), connected(4)) == [gap(1, 4, NO_LONGER_WANTED)]
+
+
+# What is said of open gaps
+
+
+def test_the_open_gaps_of_liquidation_feeds_are_told_whenever_they_change():
+    items = [started(0), expected(0), expected(0, BYBIT), connected(1), connected(2, feed=BYBIT), lost(3), lost(4), tick(5)]
+
+    assert told(*items, connected(6)) == [
+        seen(0, binance=(0, NOT_CONNECTED_YET, True)),
+        seen(0, binance=(0, NOT_CONNECTED_YET, True), bybit=(0, NOT_CONNECTED_YET, True)),
+        seen(1, binance=None, bybit=(0, NOT_CONNECTED_YET, True)),
+        seen(2, binance=None, bybit=None),
+        seen(3, binance=(3, "closed"), bybit=None),
+        seen(6, binance=None, bybit=None),
+    ]
+
+
+def test_of_several_connections_the_gap_that_began_first_is_told():
+    items = [connected(0), connected(0, "2"), connected(0, "3"), lost(1, "2"), lost(2, reason="reset"), connected(3, "2")]
+
+    assert told(*items, connected(4)) == [
+        seen(0, binance=None),
+        seen(1, binance=(1, "closed")),
+        seen(3, binance=(2, "reset")),
+        seen(4, binance=None),
+    ]
+
+
+def test_a_start_a_standstill_and_a_survivor_are_told():
+    assert told(connected(0), tick(1), started(3), connected(4))[1:] == [
+        seen(3, binance=(1, NOT_RUNNING)),
+        seen(4, binance=None),
+    ]
+    assert told(connected(0), tick(1), tick(30), liquidation(31))[1:] == [
+        seen(30, binance=(1, NOT_RUNNING)),
+        seen(31, binance=None),
+    ]
+
+
+def test_a_feed_that_is_not_expected_any_more_is_told_no_longer():
+    items = [expected(0), expected(0, BYBIT), connected(1), connected(1, feed=BYBIT), tick(2), started(3), expected(3)]
+
+    assert told(*items, tick(4))[-2:] == [
+        seen(3, binance=(2, NOT_RUNNING), bybit=(2, NOT_RUNNING)),
+        seen(4, binance=(2, NOT_RUNNING)),
+    ]
+
+
+def test_a_list_of_contracts_that_cannot_be_had_is_told():
+    assert told(expected(0), poll_failed(1, feed="binance-usdm/instruments"))[1:] == [
+        seen(1, binance=(1, "no list of contracts: HTTP 500")),
+    ]
+
+
+def test_other_feeds_are_not_told_of():
+    assert told(connected(0, feed="binance-usdm/depth"), lost(1, feed="binance-usdm/depth"), poll_failed(2)) == []
+
+
 # Bounds
 
 
 def test_beyond_the_limit_new_connections_and_polls_pass_unwatched(monkeypatch):
     monkeypatch.setattr(feed_watch, "MAX_WATCHED", 1)
-    items = [connected(0), connected(0, feed=BYBIT), lost(1, feed=BYBIT), poll_failed(1), lost(2)]
+    items = [connected(0), expected(0, BYBIT), connected(0, feed=BYBIT), lost(1, feed=BYBIT), poll_failed(1), lost(2)]
 
     assert gaps(*items, connected(3, feed=BYBIT), poll_answered(3), connected(3)) == [gap(2, 3)]
 
@@ -252,7 +393,9 @@ KINDS = {
     "connected": connected,
     "lost": lost,
     "refused": refused,
-    "poll_failed": lambda at_s, _connection, _feed: poll_failed(at_s),
+    "expected": lambda at_s, _connection, feed: expected(at_s, feed),
+    "unwanted": lambda at_s, connection, feed: lost(at_s, connection, feed, NO_LONGER_WANTED),
+    "poll_failed": lambda at_s, _connection, feed: poll_failed(at_s, feed=f"{feed.partition('/')[0]}/instruments"),
     "poll_answered": lambda at_s, _connection, _feed: poll_answered(at_s),
     "liquidation": lambda at_s, _connection, feed: liquidation(at_s, feed.partition("/")[0]),
 }
@@ -287,10 +430,12 @@ def test_a_restart_at_any_point_changes_nothing(items, restarts, start_s):
 def test_whatever_comes_passes_on_first_and_the_state_stays_bounded(items):
     machine = build(None)
     for item in items:
-        first, *rest = machine.handlers()[type(item)](item)
+        outputs = list(machine.handlers()[type(item)](item))
 
-        assert first is item
-        assert all(isinstance(output, Gap) and output.from_time_us <= output.to_time_us for output in rest)
+        if getattr(item, "state", None) is not FeedState.EXPECTED:
+            assert outputs.pop(0) is item
+        assert all(output.from_time_us <= output.to_time_us for output in outputs if isinstance(output, Gap))
+        assert [type(output) for output in outputs[:-1]] == [Gap] * len(outputs[:-1])
         assert len(machine._slots) <= 4
         assert all(len(slot.labels) <= 2 for slot in machine._slots.values())
 
