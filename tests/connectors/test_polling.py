@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from property_examples import UNICODE
 
 from connectors.sources import polling
 from connectors.sources.backoff import ReconnectPolicy
@@ -136,7 +137,7 @@ def test_the_next_slot_is_the_first_one_after_now(now, every, share):
     assert slot % every == offset % every
 
 
-@given(name=st.text(), every=st.integers(10, 10**11))
+@given(name=st.text(UNICODE), every=st.integers(10, 10**11))
 def test_a_feeds_offset_lies_in_the_first_tenth_and_never_changes(name, every):
     assert 0 <= slot_offset_us(name, every_us=every) <= every / 10
     assert slot_offset_us(name, every_us=every) == slot_offset_us(name, every_us=every)

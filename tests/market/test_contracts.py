@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from property_examples import UNICODE
 
 from market.contracts import (
     AbsurdValueError,
@@ -193,7 +194,11 @@ def test_inverse_arithmetic_is_exact_in_dollars_and_nearly_in_coins(price_text, 
     assert measured == Measured(float(per_coin), pytest.approx(float(usd / per_coin), rel=1e-15), micros)
 
 
-@given(price=st.text(max_size=70), quantity=st.text(max_size=70), of=st.sampled_from([BTCUSDT, PEPE, COIN_MARGINED, QUANTO]))
+@given(
+    price=st.text(UNICODE, max_size=70),
+    quantity=st.text(UNICODE, max_size=70),
+    of=st.sampled_from([BTCUSDT, PEPE, COIN_MARGINED, QUANTO]),
+)
 def test_any_text_is_measured_or_refused(price, quantity, of):
     with suppress(ContractError):
         assert 0 < of.measure(price, quantity, TEN_BILLION).notional_micros <= TEN_BILLION

@@ -7,10 +7,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from property_examples import UNICODE
 
 from operators.pace import TICK_EVERY_US, is_due, next_emission_us, phase_us
 
-ASSETS = st.text(max_size=10)
+ASSETS = st.text(UNICODE, max_size=10)
 TIMES = st.integers(0, 2 * 10**15)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from property_examples import UNICODE
 
 from connectors.sources.chain.ethereum import (
     BURN,
@@ -189,7 +190,11 @@ def test_a_range_without_ends_times_or_logs_is_malformed(changes: dict[str, Any]
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=70) | st.sampled_from([USDT, TRANSFER, word(SENDER), HASH]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(UNICODE, max_size=70)
+    | st.sampled_from([USDT, TRANSFER, word(SENDER), HASH]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(sorted(log())), inner, max_size=9),
     max_leaves=12,
 )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from property_examples import UNICODE
 
 from connectors.sources.feed import PollFeed
 from connectors.sources.frame import Frame, FrameError, MalformedFrameError, RefusedFrameError
@@ -165,7 +166,7 @@ def test_a_chart_that_says_error_is_refused() -> None:
         parse("blockchain-com/difficulty", '{"status": "not-found", "error": "no such chart"}')
 
 
-NUMBERS = st.integers() | st.floats(allow_nan=False) | st.text(max_size=20) | st.none()
+NUMBERS = st.integers() | st.floats(allow_nan=False) | st.text(UNICODE, max_size=20) | st.none()
 JSON = st.recursive(
     NUMBERS,
     lambda inner: (

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from property_examples import UNICODE
 from sink_events import (
     NOON_US,
     cascade_score,
@@ -513,7 +514,7 @@ def test_maps_are_sorted_so_that_equal_events_are_equal_rows() -> None:
     assert first == second == [("15", 1.0), ("20", 2.0)]
 
 
-@given(st.lists(st.dictionaries(st.text(max_size=2), st.floats(allow_nan=False), max_size=4), max_size=6))
+@given(st.lists(st.dictionaries(st.text(UNICODE, max_size=2), st.floats(allow_nan=False), max_size=4), max_size=6))
 def test_any_maps_come_back_as_they_went_in(maps: list[dict[str, float]]) -> None:
     scores = [score(cascade_long=cascade_score(components=each)) for each in maps]
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from hypothesis import strategies as st
+from property_examples import UNICODE
 
 from connectors.sources.frame import Frame, FrameError
 from market.raw import Cause, RawInstrument, RawRefusal
@@ -67,8 +68,12 @@ HOSTILE_PAYLOADS = [
 ]
 
 _ANY_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(UNICODE, max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(UNICODE, max_size=4), inner, max_size=3),
     max_leaves=5,
 )
 
