@@ -30,6 +30,7 @@ Environment = dict[str, Any]
 
 _REQUEST_SECONDS = 10.0  # a client that says nothing for so long is hung up on
 _JOIN_SECONDS = 5.0
+_STOP_CHECK_SECONDS = 0.05  # how often it looks whether it shall stop: half a second by default, which each stop then takes
 
 
 class HealthServerError(Exception):
@@ -173,7 +174,9 @@ class HealthServer:
                 f"metrics.host, metrics.port: cannot listen on {self._host}:{self._wanted_port}: {error}"
             ) from error
         self._server.set_app(self._app)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_STOP_CHECK_SECONDS,), name="health", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:
