@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 ARGS ?= --simulate
 PACKAGES := market connectors operators flows simulator views cascadewatch
 
+# Compiled once rather than in each process: tests start many, and pytest's own share is eight seconds in each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help run live test test-fast check fmt bench lock clean
 
 help: ## Say what each target does
