@@ -85,11 +85,12 @@ class LiquidationFeeds(msgspec.Struct, frozen=True, gc=False):
 
 
 class AssetFeeds(msgspec.Struct, frozen=True, gc=False):
-    """What can be seen of liquidations, market-wide, handed to one asset."""
+    """What can be seen of liquidations, market-wide, handed to one asset: what a score needs of :class:`LiquidationFeeds`."""
 
     cause: Cause
     asset: str
-    feeds: LiquidationFeeds
+    missing: tuple[str, ...]
+    is_any_seeing: bool
 
 
 def liquidations_feed(venue: str) -> str:

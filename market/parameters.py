@@ -179,6 +179,26 @@ class MinerParameters:
 
 
 @dataclass(frozen=True)
+class SilenceParameters:
+    """When a feed that is connected and brings no liquidation counts as silent, while two other venues bring some (design §5).
+
+    Attributes:
+        min_quiet_us: No shorter quiet is silence. Longer than any that a dozen liquidations of a busy minute would teach.
+        half_life_us: Half of what a feed's longest quiet taught is forgotten in this time. Twice that quiet is allowed: so
+            what was usual a week ago, on the same day of the week, is no silence.
+        min_events: A feed's usual quiet is known when it has brought so many liquidations …
+        learn_us: … over at least this time. Before, only a quiet of this length can be silence, …
+        min_other_events: … and only if the other venues have brought so many in it.
+    """
+
+    min_quiet_us: int = 120_000_000
+    half_life_us: int = 604_800_000_000
+    min_events: int = 20
+    learn_us: int = 3_600_000_000
+    min_other_events: int = 1_000
+
+
+@dataclass(frozen=True)
 class WatchParameters:
     """Which assets are heard of between liquidations.
 
@@ -208,6 +228,7 @@ class Parameters:
     alerts: AlertParameters = field(default_factory=AlertParameters)
     miners: MinerParameters = field(default_factory=MinerParameters)
     watch: WatchParameters = field(default_factory=WatchParameters)
+    silence: SilenceParameters = field(default_factory=SilenceParameters)
 
     @property
     def version(self) -> str:
