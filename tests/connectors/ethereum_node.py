@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 from aiohttp import web
+from loopback import http_client, serving
 
 from connectors.sources.backoff import ReconnectPolicy
 from connectors.sources.jsonrpc import ChainFeed, LogFilter, follow_chain
@@ -20,7 +19,6 @@ TO = LogFilter(("0xtoken",), (("0xtransfer",), None, ("0xto",)))
 FROM = LogFilter(("0xtoken",), (("0xtransfer",), ("0xfrom",)))
 QUICK = ReconnectPolicy(first_delay_seconds=0.001, max_delay_seconds=0.005, blocked_delay_seconds=0.01)
 GENESIS_TIME = 1_700_000_000
-TLS = ssl.create_default_context()  # unused on loopback; made once, since making it takes most of a test's time
 
 
 @dataclass(frozen=True)
@@ -147,23 +145,15 @@ def run(node: FakeNode, story: Story, *, start_block: int | None = None, **setti
 
     async def play() -> Receiver:
         receiver = Receiver()
-        app = web.Application(client_max_size=10_000_000)
-        app.router.add_post("/key", node.handle)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
         options = {"poll_seconds": 0.005, "timeout_seconds": 2.0, "lookback_blocks": 10, **settings}
-        feed = ChainFeed("ethereum/logs", f"http://{host}:{port}/key", (TO, FROM), **options)
-        async with httpx.AsyncClient(verify=TLS) as client:
+        async with serving(web.post("/key", node.handle)) as url, http_client() as client:
+            feed = ChainFeed("ethereum/logs", f"{url}/key", (TO, FROM), **options)
             task = asyncio.create_task(follow_chain(feed, client, receiver, start_block=start_block, policy=QUICK))
             try:
                 await asyncio.wait_for(story(node, receiver), 10)
             finally:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-                await runner.cleanup()
         return receiver
 
     return asyncio.run(play())

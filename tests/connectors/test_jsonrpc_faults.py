@@ -3,10 +3,10 @@ from __future__ import annotations
 import asyncio
 import json
 
-import httpx
 import pytest
 from aiohttp import web
-from ethereum_node import QUICK, TLS, TO, FakeNode, Fault, Receiver, fault, read_one_range, rpc_error, run
+from ethereum_node import QUICK, TO, FakeNode, Fault, Receiver, fault, read_one_range, rpc_error, run
+from loopback import http_client
 
 from connectors.sources import jsonrpc_node
 from connectors.sources.jsonrpc import ChainFeed, follow_chain
@@ -155,7 +155,7 @@ def test_the_url_with_its_key_is_told_to_nobody() -> None:
     async def play() -> Receiver:
         receiver = Receiver()
         feed = ChainFeed("ethereum/logs", "http://127.0.0.1:9/secret", (TO,))
-        async with httpx.AsyncClient(verify=TLS) as client:
+        async with http_client() as client:
             task = asyncio.create_task(follow_chain(feed, client, receiver, policy=QUICK))
             await asyncio.wait_for(story(FakeNode(0), receiver), 10)
             task.cancel()

@@ -6,11 +6,11 @@ import gzip
 import itertools
 import time
 
-import httpx
 import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from loopback import http_client, serving, until
 from property_examples import UNICODE
 
 from connectors.sources import polling
@@ -56,28 +56,17 @@ class Venue:
         self._answer = answer
         self.asked = []
 
-    async def handle(self, request):
+    def serving(self):
+        """Yields the server's base URL."""
+        return serving(web.get("/{path:.*}", self._handle))
+
+    async def _handle(self, request):
         self.asked.append((request.path, time.time()))
         response = self._answer(request)
         return await response if asyncio.iscoroutine(response) else response
 
     def times(self, path="/data"):
         return [at for asked, at in self.asked if asked == path]
-
-
-@contextlib.asynccontextmanager
-async def serving(venue):
-    """Yield the server's base URL."""
-    app = web.Application()
-    app.router.add_get("/{path:.*}", venue.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
 
 
 @contextlib.asynccontextmanager
@@ -88,13 +77,6 @@ async def cancelled_after(job):
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(is_so, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.005)
 
 
 def stall(seconds):
@@ -114,7 +96,7 @@ def ask_once(answer, **fields):
     """Return what ``poll_once`` gives for one answer of the server, or the error it raises."""
 
     async def scenario():
-        async with serving(Venue(answer)) as url, httpx.AsyncClient() as client:
+        async with Venue(answer).serving() as url, http_client() as client:
             try:
                 return await poll_once(feed_at(url, **fields), client, generous(), policy=FAST)
             except PollError as error:
@@ -153,7 +135,7 @@ def test_feeds_of_one_venue_do_not_all_ask_at_once():
 def test_answers_come_at_the_feeds_places_on_the_clock():
     async def scenario():
         venue, receiver = Venue(lambda _request: web.Response(text="{}")), Recorder()
-        async with serving(venue) as url, httpx.AsyncClient() as client:
+        async with venue.serving() as url, http_client() as client:
             feed = feed_at(url, every_seconds=0.5)
             async with cancelled_after(run_poll(feed, client, generous(), receiver)):
                 await until(lambda: len(receiver.frames) == 3)
@@ -173,7 +155,7 @@ def test_answers_come_at_the_feeds_places_on_the_clock():
 def test_slots_missed_in_a_stall_are_not_made_up_for():
     async def scenario():
         venue = Venue(lambda _request: web.Response(text="{}"))
-        async with serving(venue) as url, httpx.AsyncClient() as client:
+        async with venue.serving() as url, http_client() as client:
             async with cancelled_after(run_poll(feed_at(url), client, generous(), Recorder())):
                 await until(lambda: len(venue.asked) == 2)
                 stall(0.55)
@@ -196,7 +178,7 @@ def test_an_answer_slower_than_the_period_costs_slots_not_a_queue():
             return web.Response(text="{}")
 
         venue = Venue(slow)
-        async with serving(venue) as url, httpx.AsyncClient() as client:
+        async with venue.serving() as url, http_client() as client:
             async with cancelled_after(run_poll(feed_at(url), client, generous(), Recorder())):
                 await asyncio.sleep(0.9)
             return len(venue.asked)
@@ -208,7 +190,7 @@ def test_a_poll_of_a_long_period_asks_at_once_and_retries_between_its_places():
     async def scenario():
         answers = [web.Response(status=500), web.Response(status=500), web.Response(text="{}")]
         venue, receiver = Venue(lambda _request: answers.pop(0)), Recorder()
-        async with serving(venue) as url, httpx.AsyncClient() as client:
+        async with venue.serving() as url, http_client() as client:
             feed = feed_at(url, every_seconds=3600.0)
             policy = ReconnectPolicy(first_delay_seconds=0.02)
             async with cancelled_after(run_poll(feed, client, generous(), receiver, policy=policy)):
@@ -303,9 +285,9 @@ def test_a_body_over_the_limit_is_refused_before_it_fills_the_memory(monkeypatch
 
 def test_nobody_listening_is_no_answer():
     async def scenario():
-        async with serving(Venue(lambda _request: web.Response())) as url:
+        async with Venue(lambda _request: web.Response()).serving() as url:
             pass
-        async with httpx.AsyncClient() as client:
+        async with http_client() as client:
             with pytest.raises(PollError, match="ConnectError") as caught:
                 await poll_once(feed_at(f"{url}?key=secret"), client, generous())
         return caught.value.reason
@@ -323,7 +305,7 @@ def test_retry_after_holds_back_every_poll_of_the_venue(code):
             return web.Response(text="{}")
 
         venue, limiter = Venue(answer), generous()
-        async with serving(venue) as url, httpx.AsyncClient() as client:
+        async with venue.serving() as url, http_client() as client:
             busy = PollFeed(name="venue/busy", url=f"{url}/busy", every_seconds=60.0)
             with pytest.raises(PollError):
                 await poll_once(busy, client, limiter)
@@ -341,7 +323,7 @@ def test_after_429_the_poll_itself_waits_as_long_as_the_venue_says():
             return web.Response(status=429, headers={"Retry-After": "1"}) if len(venue.asked) == 1 else web.Response(text="{}")
 
         venue, receiver = Venue(answer), Recorder()
-        async with serving(venue) as url, httpx.AsyncClient() as client:
+        async with venue.serving() as url, http_client() as client:
             async with cancelled_after(run_poll(feed_at(url), client, generous(), receiver, policy=FAST)):
                 await until(lambda: receiver.frames)
             return venue.times(), receiver.statuses
@@ -364,7 +346,7 @@ def test_an_incident_is_reported_once_and_so_is_its_end():
 
         receiver = Recorder()
         policy = ReconnectPolicy(first_delay_seconds=0.001, max_delay_seconds=0.002, blocked_delay_seconds=0.01)
-        async with serving(Venue(answer)) as url, httpx.AsyncClient() as client:
+        async with Venue(answer).serving() as url, http_client() as client:
             feed = feed_at(url, every_seconds=0.03)
             async with cancelled_after(run_poll(feed, client, generous(), receiver, policy=policy)):
                 await until(lambda: len(receiver.frames) >= 5)
@@ -382,7 +364,7 @@ def test_polls_of_one_venue_share_its_rate_limit():
     async def scenario():
         venue = Venue(lambda _request: web.Response(text="{}"))
         limiter = RateLimiter(RateLimit(weight=4, per_seconds=0.4))
-        async with serving(venue) as url, httpx.AsyncClient() as client:
+        async with venue.serving() as url, http_client() as client:
             feeds = [feed_at(url, name=f"venue/data/{number}", weight=2.0) for number in range(3)]
             start = time.monotonic()
             await asyncio.gather(*(poll_once(feed, client, limiter) for feed in feeds))
@@ -395,7 +377,7 @@ def test_asking_until_there_is_an_answer_returns_it_and_puts_nothing():
     async def scenario():
         answers = [web.Response(status=500, text="not yet"), web.Response(text="here")]
         receiver = Recorder()
-        async with serving(Venue(lambda _request: answers.pop(0))) as url, httpx.AsyncClient() as client:
+        async with Venue(lambda _request: answers.pop(0)).serving() as url, http_client() as client:
             body = await poll_until_answered(feed_at(url), client, generous(), receiver, policy=FAST)
         return body, receiver
 
@@ -416,7 +398,7 @@ def test_the_fallback_is_asked_while_the_first_source_fails_and_only_then():
             return web.Response(status=500 if request.path == "/first" and is_down.is_set() else 200, text=request.path)
 
         venue, receiver = Venue(answer), Recorder()
-        async with serving(venue) as url, httpx.AsyncClient() as client:
+        async with venue.serving() as url, http_client() as client:
             first = PollFeed(name="first/data", url=f"{url}/first", every_seconds=0.05)
             second = PollFeed(name="second/data", url=f"{url}/second", every_seconds=0.05)
             job = run_poll_with_fallback([first], [second], client, generous(), receiver, policy=FAST)
@@ -445,8 +427,8 @@ def test_without_a_fallback_the_first_source_is_asked_on():
         codes = [500, 200]
         receiver = Recorder()
         async with (
-            serving(Venue(lambda _request: web.Response(status=codes.pop(0) if codes else 200, text="{}"))) as url,
-            httpx.AsyncClient() as client,
+            Venue(lambda _request: web.Response(status=codes.pop(0) if codes else 200, text="{}")).serving() as url,
+            http_client() as client,
             cancelled_after(run_poll_with_fallback([feed_at(url)], [], client, generous(), receiver, policy=FAST)),
         ):
             await until(lambda: len(receiver.frames) == 2)
@@ -461,7 +443,7 @@ def test_what_the_receiver_raises_ends_all_polls():
             raise OSError("disk full")
 
     async def scenario():
-        async with serving(Venue(lambda _request: web.Response(text="{}"))) as url, httpx.AsyncClient() as client:
+        async with Venue(lambda _request: web.Response(text="{}")).serving() as url, http_client() as client:
             job = run_poll_with_fallback([feed_at(url)], [feed_at(url)], client, generous(), Full())
             with pytest.raises(OSError, match="disk full"):
                 await asyncio.wait_for(job, 2.0)

@@ -9,6 +9,7 @@ import struct
 import time
 
 import pytest
+from loopback import until
 from websockets.asyncio.server import serve
 from websockets.datastructures import Headers
 from websockets.http11 import Response
@@ -60,13 +61,6 @@ class Recorder:
 
 def feed_at(port, **fields):
     return WebSocketFeed(name="venue/liquidations", connection="1", url=f"ws://127.0.0.1:{port}/ws", **fields)
-
-
-async def until(is_so, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.005)
 
 
 @contextlib.asynccontextmanager

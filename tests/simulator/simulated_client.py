@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 
 import aiohttp
+from loopback import serving as serving_routes
 
 from simulator.server import Simulation
 
@@ -21,6 +22,13 @@ async def serving(scenario, seed=1, **options):
     simulation = Simulation(scenario, seed, **options)
     async with simulation.serve() as url, aiohttp.ClientSession() as session:
         yield simulation, url, session
+
+
+@contextlib.asynccontextmanager
+async def serving_part(part):
+    """Serve one part of a simulation alone; gives a client session at its URL."""
+    async with serving_routes(*part.routes()) as url, aiohttp.ClientSession(url) as session:
+        yield session
 
 
 async def get(session, url, path, expected_status=200):

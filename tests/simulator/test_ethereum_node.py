@@ -1,10 +1,9 @@
 """The simulated node, asked over HTTP as any client would."""
 
 import asyncio
-import contextlib
 
 import pytest
-from aiohttp import ClientSession, web
+from simulated_client import serving_part
 
 from simulator.ethereum import SimulatedEthereum
 from simulator.ethereum_chain import BURN, EXCHANGE_WALLETS, ISSUE, MINT, REDEEM, TRANSFER, USDC, USDT, word
@@ -28,20 +27,7 @@ def node(seed=7, **options):
     return SimulatedEthereum(seed, START, clock=options.pop("clock", Clock()), **options)
 
 
-@contextlib.asynccontextmanager
-async def serving(part):
-    """Serve a part; yields a function that posts JSON and returns status and answer, and one that gets."""
-    application = web.Application()
-    application.add_routes(part.routes())
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        async with ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
-            yield session
-    finally:
-        await runner.cleanup()
+NODE = node()  # for those who only ask: its blocks are made once
 
 
 def ask_all(part, *bodies):
@@ -49,7 +35,7 @@ def ask_all(part, *bodies):
 
     async def scenario():
         answers = []
-        async with serving(part) as session:
+        async with serving_part(part) as session:
             for body in bodies:
                 async with session.post("/ethereum", json=body) as response:
                     assert response.status == 200
@@ -91,11 +77,11 @@ def micros(logs):
 
 
 def test_it_is_the_main_chain():
-    assert ask(node(), "eth_chainId") == "0x1"
+    assert ask(NODE, "eth_chainId") == "0x1"
 
 
 def test_the_newest_block_is_as_old_as_the_last_slot_and_six_hours_lie_before_it():
-    part = node()
+    part = NODE
 
     newest = block_at(part, "latest")
     oldest = block_at(part, part.chain.head - 1800)
@@ -126,7 +112,7 @@ def test_a_block_comes_every_12_seconds_or_as_often_as_asked():
 
 
 def test_blocks_are_chained_by_their_hashes():
-    part = node()
+    part = NODE
     numbers = range(part.chain.head - 5, part.chain.head + 1)
 
     blocks = [block_at(part, number) for number in numbers]
@@ -136,7 +122,7 @@ def test_blocks_are_chained_by_their_hashes():
 
 
 def test_finalized_is_two_epochs_behind_and_safe_one():
-    part = node()
+    part = NODE
 
     finalized, safe, latest, pending, earliest = (
         int(block_at(part, tag)["number"], 16) for tag in ("finalized", "safe", "latest", "pending", "earliest")
@@ -148,10 +134,10 @@ def test_finalized_is_two_epochs_behind_and_safe_one():
 
 
 def test_the_same_seed_gives_the_same_chain_and_another_seed_another():
-    first, last = node().chain.head - 50, node().chain.head
+    first, last = NODE.chain.head - 50, NODE.chain.head
 
-    assert logs_of(node(), first, last) == logs_of(node(), first, last)
-    assert logs_of(node(), first, last) != logs_of(node(seed=8), first, last)
+    assert logs_of(NODE, first, last) == logs_of(node(), first, last)
+    assert logs_of(NODE, first, last) != logs_of(node(seed=8), first, last)
 
 
 def test_a_block_asked_for_later_or_alone_is_the_same():
@@ -169,7 +155,7 @@ def test_a_block_asked_for_later_or_alone_is_the_same():
 
 
 def test_a_log_is_printed_as_a_node_prints_it():
-    part = node()
+    part = NODE
     number = part.chain.head
 
     log = logs_of(part, number, number)[0]
@@ -191,7 +177,7 @@ def test_a_log_is_printed_as_a_node_prints_it():
 
 
 def test_logs_come_in_the_chains_order_and_an_index_appears_once_in_a_block():
-    part = node()
+    part = NODE
 
     places = [
         (int(log["blockNumber"], 16), int(log["logIndex"], 16)) for log in logs_of(part, part.chain.head - 99, part.chain.head)
@@ -201,7 +187,7 @@ def test_logs_come_in_the_chains_order_and_an_index_appears_once_in_a_block():
 
 
 def test_topics_and_addresses_select():
-    part = node()
+    part = NODE
     first, last = part.chain.head - 300, part.chain.head
     everything = logs_of(part, first, last)
 
@@ -221,7 +207,7 @@ def test_topics_and_addresses_select():
 
 
 def test_other_tokens_and_strangers_are_there_to_be_filtered():
-    part = node()
+    part = NODE
     everything = logs_of(part, part.chain.head - 300, part.chain.head)
 
     touching = [log for log in everything if set(log["topics"][1:]) & set(WORDS)]
@@ -232,7 +218,7 @@ def test_other_tokens_and_strangers_are_there_to_be_filtered():
 
 @pytest.mark.slow
 def test_the_truth_is_what_a_filter_by_topics_finds():
-    part = node()
+    part = NODE
     first, last = part.chain.first_block, part.chain.head
     tokens = {"address": [USDT, USDC]}
 
@@ -254,7 +240,7 @@ def test_the_truth_is_what_a_filter_by_topics_finds():
 
 
 def test_the_truth_can_leave_small_transfers_out():
-    part = node()
+    part = NODE
     first = part.chain.head - 299
 
     million = part.truth(first, minimum_micros=10**12)
@@ -272,7 +258,7 @@ def test_the_share_of_inflows_can_be_chosen():
 
 
 def test_there_are_transfers_of_nothing_and_of_much():
-    part = node()
+    part = NODE
 
     amounts = [int(log["data"], 16) for log in logs_of(part, part.chain.head - 499, part.chain.head, address=[USDT, USDC])]
 
@@ -328,7 +314,7 @@ def test_old_blocks_are_made_anew_when_the_memory_for_them_is_full(monkeypatch):
 
 
 def test_a_batch_is_answered_item_by_item_with_errors_in_their_place():
-    part = node()
+    part = NODE
 
     (answers,) = ask_all(
         part,
@@ -352,14 +338,14 @@ def test_a_batch_is_answered_item_by_item_with_errors_in_their_place():
 
 
 def test_an_empty_or_a_huge_batch_is_refused():
-    (empty, huge) = ask_all(node(), [], [request("eth_chainId")] * 1001)
+    (empty, huge) = ask_all(NODE, [], [request("eth_chainId")] * 1001)
 
     assert empty["error"] == {"code": -32600, "message": "empty batch"}
     assert huge["error"] == {"code": -32600, "message": "batch too large"}
 
 
 def test_wrong_parameters_are_refused_with_32602():
-    part = node()
+    part = NODE
     refused = [
         ("eth_getBlockByNumber",),
         ("eth_getBlockByNumber", "latest"),
@@ -386,13 +372,13 @@ def test_wrong_parameters_are_refused_with_32602():
 
 
 def test_parameters_by_name_are_refused():
-    (answer,) = ask_all(node(), {"jsonrpc": "2.0", "id": 1, "method": "eth_getLogs", "params": {}})
+    (answer,) = ask_all(NODE, {"jsonrpc": "2.0", "id": 1, "method": "eth_getLogs", "params": {}})
 
     assert answer["error"]["code"] == -32602
 
 
 def test_a_filter_without_a_range_means_the_newest_block():
-    part = node()
+    part = NODE
 
     assert ask(part, "eth_getLogs", {}) == logs_of(part, part.chain.head, part.chain.head)
 
@@ -411,7 +397,7 @@ def test_too_wide_a_range_and_too_many_results_are_refused():
 
 def test_what_is_no_json_or_not_sent_as_json_is_refused():
     async def scenario():
-        async with serving(node()) as session:
+        async with serving_part(NODE) as session:
             json_header = {"Content-Type": "application/json"}
             async with session.post("/ethereum", data=b"{", headers=json_header) as broken:
                 answer = await broken.json()
@@ -436,7 +422,7 @@ def test_truth_and_reorganisation_can_be_asked_for_over_http():
     head = part.chain.head
 
     async def scenario():
-        async with serving(part) as session:
+        async with serving_part(part) as session:
             async with session.get(f"/ethereum/truth?from={head - 9}&to={head - 2}&minimum_micros=5") as response:
                 truth = await response.json()
             async with session.post("/ethereum/control/reorganise?depth=2") as response:
