@@ -19,7 +19,7 @@ from market.severity import is_pressure_low_enough, risk_threshold
 from operators.liquidation_ledger import NEVER_US
 from operators.machine import Handler
 
-_RISK_INPUTS = frozenset({"funding", "open_interest", "price", "long_short_ratio"})
+_RISK_INPUTS = frozenset({"funding", "open_interest", "price", "long_short_ratio", "liquidations"})
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
 
 
@@ -58,6 +58,9 @@ class _State(msgspec.Struct, gc=False):
     wake_us: int = NEVER_US
 
 
+_STATE = msgspec.msgpack.Decoder(_State)
+
+
 class Alerts:
     """Follow one asset's severity with hysteresis, minimum hold and cool-down.
 
@@ -73,7 +76,7 @@ class Alerts:
         """Build from a snapshot, or new."""
         self._parameters = parameters.alerts
         self._thresholds = parameters.severity
-        self._state = _State() if state is None else msgspec.structs.replace(cast("_State", state))
+        self._state = _State() if state is None else _STATE.decode(cast("bytes", state))
 
     def handlers(self) -> Mapping[type, Handler]:
         """Own scores and ticks; both go on."""
@@ -81,7 +84,7 @@ class Alerts:
 
     def snapshot(self) -> object:
         """Return the state, some hundred bytes."""
-        return msgspec.structs.replace(self._state)
+        return msgspec.msgpack.encode(self._state)
 
     def is_idle(self) -> bool:
         """Say whether nothing fires, nothing would but for the cool-down, and the cool-down is over."""
@@ -105,7 +108,7 @@ class Alerts:
             risk.total,
             tuple((name, value) for name, value in points if value),
             None if score.pressure is None else score.pressure.pressure,
-            tuple(name for name in score.missing_inputs if name in _RISK_INPUTS),
+            tuple(name for name in score.missing_inputs if name.partition(":")[0] in _RISK_INPUTS),
             score.cause.sequence,
         )
         return (score, *self._judge(score.cause, score.asset))

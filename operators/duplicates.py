@@ -60,7 +60,7 @@ class Duplicates:
     A repeat is recognised for ``horizon_us`` of receive time, and up to a second longer. Bound: ``max_keys``; beyond it the
     oldest are forgotten first, and their repeats would pass. Disorder changes nothing: the key holds the venue's own time.
 
-    The state is saved in parts: each snapshot encodes only the keys that are new since the one before.
+    The state is saved in parts, each with the keys of a second or less: a snapshot encodes only what is newer than the last.
     """
 
     def __init__(self, parameters: Parameters, state: object | None = None) -> None:
@@ -154,6 +154,7 @@ class Duplicates:
             for key in keys:
                 del self._seen[key]
         self._bucket_end_us = (receive_time_us // _BUCKET_US + 1) * _BUCKET_US
+        self._save_new_keys()  # each second, so that the end of an epoch has little to encode
         self._open_bucket(self._bucket_end_us)
 
     def _open_bucket(self, end_us: int) -> None:

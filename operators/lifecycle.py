@@ -6,11 +6,11 @@ ends when its 90-second sum is zero or has come down below ``end_fraction`` of t
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import cast
+
+import msgspec
 
 from market.events import Liquidation
 from market.parameters import Parameters
@@ -28,8 +28,7 @@ _WINDOW = WINDOWS_S.index(90)
 _LONG = PositionSide.LONG
 
 
-@dataclass(slots=True)
-class _Cascade:
+class _Cascade(msgspec.Struct):
     """A cascade that runs."""
 
     cascade_id: str
@@ -38,8 +37,7 @@ class _Cascade:
     total_count: int
 
 
-@dataclass(slots=True)
-class _Side:
+class _Side(msgspec.Struct):
     """One position side.
 
     Attributes:
@@ -49,15 +47,13 @@ class _Side:
     """
 
     position_side: PositionSide
-    newest_us: dict[str, int] = field(default_factory=dict)
+    newest_us: dict[str, int] = msgspec.field(default_factory=dict)
     cascade: _Cascade | None = None
     low_micros: int = 0
     high_micros: int = 0
 
-    def copy(self) -> _Side:
-        """Return one that shares nothing that changes."""
-        cascade = None if self.cascade is None else dataclasses.replace(self.cascade)
-        return _Side(self.position_side, dict(self.newest_us), cascade, self.low_micros, self.high_micros)
+
+_SIDES = msgspec.msgpack.Decoder(tuple[_Side, _Side])
 
 
 class CascadeLifecycle:
@@ -77,8 +73,8 @@ class CascadeLifecycle:
         self._end_micros = max(1, end_micros)  # a sum of zero always ends it
         saved = (_Side(PositionSide.LONG), _Side(PositionSide.SHORT))
         if state is not None:
-            saved = cast("tuple[_Side, _Side]", state)
-        self._long, self._short = saved[0].copy(), saved[1].copy()
+            saved = _SIDES.decode(cast("bytes", state))
+        self._long, self._short = saved
         self._watch(self._long)
         self._watch(self._short)
 
@@ -88,7 +84,7 @@ class CascadeLifecycle:
 
     def snapshot(self) -> object:
         """Return both sides, some hundred bytes."""
-        return (self._long.copy(), self._short.copy())
+        return msgspec.msgpack.encode((self._long, self._short))
 
     def is_idle(self) -> bool:
         """Say whether no cascade runs, and the last full reading told of nothing in the last 90 s."""

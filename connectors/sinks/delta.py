@@ -8,15 +8,15 @@ the spool or the table has are recognised by their sequence numbers and dropped.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
-import pyarrow as pa
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from connectors.sinks.delta_tables import DeltaTables, DeltaTablesError, OtherWriterError, SchemaDiffersError
 from connectors.sinks.observer import SinkObserver, SinkObservers
-from connectors.sinks.sequences import in_order, rows_after
-from connectors.sinks.spool import Spool
+from connectors.sinks.sequences import rows_after
+from connectors.sinks.spool import EncodedRows, Spool
 from connectors.sinks.table_columns import Table, to_arrow
 from connectors.sinks.tables import TABLE_OF
 from connectors.sinks.uploader import Uploader
@@ -156,11 +156,14 @@ class RowsPartition(StatefulSinkPartition[list[Any], None]):
             rows = buffer.take()
             if rows is not None:
                 self._spool.write(buffer.table.name, rows)
-                self._observer.rows_spooled(buffer.table.name, rows.num_rows)
+                self._observer.rows_spooled(buffer.table.name, rows.rows)
 
     def close(self) -> None:
         """Stop committing. Bytewax calls this after a panic too, so nothing is written here."""
         self._uploader.stop()
+
+
+_sequence = attrgetter("cause.sequence")
 
 
 class _Buffer:
@@ -173,28 +176,35 @@ class _Buffer:
         self._tables = tables
         self._spool = spool
         self._reached_at_first: dict[str, int] = {}
-        self._chunks: list[pa.Table] = []
+        self._rows: EncodedRows | None = None
 
     def pack(self) -> None:
-        """Turn events into rows; replayed ones, which the spool or the table had when this process started, are dropped."""
-        rows = rows_after(to_arrow(self.table, self.events), self._had_at_first)
-        self.events = []
-        if rows.num_rows:
-            self._chunks.append(rows)
+        """Encode events as rows, in order of their frames.
 
-    def take(self) -> pa.Table | None:
-        """Return the epoch's rows in the order of their frames, and begin anew; None when there are none."""
-        if self.events:
-            self.pack()
-        chunks, self._chunks = self._chunks, []
-        if not chunks:
-            return None
-        rows = in_order(pa.concat_tables(chunks))
+        Replayed ones, which the spool or the table had when this process started, are dropped.
+
+        Raises:
+            RowOrderError: One is of an earlier epoch.
+        """
+        events, self.events = self.events, []
+        events.sort(key=_sequence)  # stable: events of one frame stay as they are
+        rows = rows_after(to_arrow(self.table, events), self._had_at_first)
+        if not rows.num_rows:
+            return
         if rows_after(rows, self._reached_now) is not rows:
             raise RowOrderError(
                 f"a row for {self.table.name} names a frame of an earlier epoch as its cause: after a restart it would be "
                 "taken for a repetition. Whatever derives events must give them the cause of the item in hand"
             )
+        if self._rows is None:
+            self._rows = EncodedRows(self.table.row_schema)
+        self._rows.add(rows)
+
+    def take(self) -> EncodedRows | None:
+        """Return the epoch's rows and begin anew; None when there are none."""
+        if self.events:
+            self.pack()
+        rows, self._rows = self._rows, None
         return rows
 
     def _reached_now(self, feed_partition: str) -> int:

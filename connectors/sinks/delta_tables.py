@@ -22,10 +22,16 @@ from connectors.sinks.tables import TABLES
 STORE_ERRORS = (DeltaError, OSError)
 """What delta-rs raises when the store is away, slow, full or refuses."""
 
-_PARTITION_BY = "date"
+PARTITION_BY = "date"
+
+DEFAULT_OLD_VERSIONS_HOURS = 24
+"""How long what only old versions need is kept. Delta's own 7 and 30 days would be 500,000 log entries at a commit every 5 s,
+and whoever opens a table, or commits to it, goes through what is kept: 1,000 entries cost about 3 ms each time."""
+
 _CHECKPOINT_EVERY = 100  # commits: opening 1,000 without a checkpoint takes 332 ms, with one every 100 9 ms
 _REOPEN_EVERY = 100  # commits: a held handle gets slower with each of them
 _MAX_COMMIT_RETRIES = 100  # other shards append to the same tables; each lost race costs a retry
+_TRIES = 3  # of a commit: maintenance may change properties and then delete expired rows, each of which breaks a held handle
 
 # Expired log files are the maintenance command's business: looking for them would list the log on every checkpoint.
 _AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
@@ -46,6 +52,24 @@ class OtherWriterError(DeltaTablesError):
 def app_id(feed_partition: str) -> str:
     """Return the transaction id under which a feed partition's rows are committed."""
     return f"cascadewatch:{feed_partition}"
+
+
+def table_properties(old_versions_hours: int = DEFAULT_OLD_VERSIONS_HOURS) -> dict[str, str]:
+    """Return the Delta properties of every table; nothing else is set, and transaction ids above all never expire.
+
+    Statistics of all columns would be twice the work of a commit with 114 columns, and of opening the table. Only those by
+    which files can be skipped are kept: the rows of a file belong together in time, but not in asset or venue.
+
+    Args:
+        old_versions_hours: How long what only old versions need is kept, at least.
+    """
+    kept = f"interval {old_versions_hours} hours"
+    return {
+        "delta.checkpointInterval": str(_CHECKPOINT_EVERY),
+        "delta.dataSkippingStatsColumns": "sequence,receive_time",
+        "delta.deletedFileRetentionDuration": kept,
+        "delta.logRetentionDuration": kept,
+    }
 
 
 class DeltaTables:
@@ -91,15 +115,26 @@ class DeltaTables:
                 try:
                     self._opened[name] = self._open_or_create(table)
                 except STORE_ERRORS as error:
-                    raise DeltaTablesError(f"cannot open the table {self.uri(name)}: {error}") from error
+                    raise DeltaTablesError(
+                        f"cannot open the table {self.uri(name)}: {str(error).strip()}\nCheck sink.tables_uri and "
+                        "sink.storage_options, and that the store answers from here"
+                    ) from error
 
     def committed(self, name: str, feed_partition: str) -> int:
         """Return the highest sequence number that a table held of a feed partition when it was opened; 0 when none."""
         key = (name, feed_partition)
         if key not in self._committed_at_first:
-            version = self._opened[name].transaction_version(app_id(feed_partition))
+            version = self._version_at_first(name, app_id(feed_partition))
             self._committed_at_first[key] = NOTHING if version is None else version
         return self._committed_at_first[key]
+
+    def _version_at_first(self, name: str, transaction_id: str) -> int | None:
+        """Look a transaction id up before this process commits anything under it."""
+        try:
+            return self._opened[name].transaction_version(transaction_id)
+        except STORE_ERRORS:  # read from the log only now, and the log entries of that version may have expired since
+            self._opened[name] = self._handle(name)
+            return self._opened[name].transaction_version(transaction_id)
 
     def check_rows(self, name: str, rows: pa.Table) -> None:
         """Compare columns, because delta-rs would cast silently.
@@ -125,13 +160,24 @@ class DeltaTables:
             DeltaTablesError: Trying again would not help.
         """
         self.check_rows(name, rows)
-        try:
-            return self._commit_once(name, rows, highs)
-        except CommitFailedError:  # a change of the table's metadata breaks a held handle for good; the next one is fresh
-            return self._commit_once(name, rows, highs)
+        for _ in range(_TRIES - 1):
+            is_held = name in self._handles
+            try:
+                return self._commit_once(name, rows, highs)
+            except DeltaError as error:
+                # Other properties, rows deleted and log entries gone each break a held handle for good; the next one is fresh.
+                if not (is_held or isinstance(error, CommitFailedError)):
+                    raise
+        return self._commit_once(name, rows, highs)
 
     def _commit_once(self, name: str, rows: pa.Table, highs: Highs) -> int:
-        handle = self._handles.get(name) or self._reopened(name)
+        try:
+            return self._append(name, self._handles.get(name) or self._reopened(name), rows, highs)
+        except BaseException:
+            self._handles.pop(name, None)
+            raise
+
+    def _append(self, name: str, handle: DeltaTable, rows: pa.Table, highs: Highs) -> int:
         committed = {partition: self._committed_now(name, handle, partition) for partition in highs}
         new_rows = rows_after(rows, committed.__getitem__)
         if new_rows.num_rows == 0:
@@ -139,20 +185,16 @@ class DeltaTables:
         new_highs = {partition: high for partition, high in highs.items() if high > committed[partition]}
         for partition, high in new_highs.items():
             self._expected[name, partition].add(high)  # before: a commit that fails may be in the table all the same
-        try:
-            write_deltalake(
-                handle,
-                new_rows,
-                mode="append",
-                commit_properties=CommitProperties(
-                    app_transactions=[Transaction(app_id(partition), high) for partition, high in new_highs.items()],
-                    max_commit_retries=_MAX_COMMIT_RETRIES,
-                ),
-                post_commithook_properties=_AFTER_COMMIT,
-            )
-        except BaseException:
-            self._handles.pop(name, None)
-            raise
+        write_deltalake(
+            handle,
+            new_rows,
+            mode="append",
+            commit_properties=CommitProperties(
+                app_transactions=[Transaction(app_id(partition), high) for partition, high in new_highs.items()],
+                max_commit_retries=_MAX_COMMIT_RETRIES,
+            ),
+            post_commithook_properties=_AFTER_COMMIT,
+        )
         self._count(name, handle)
         return int(new_rows.num_rows)
 
@@ -192,10 +234,10 @@ class DeltaTables:
                 self.uri(table.name),
                 schema=table.schema,
                 mode="ignore",  # another shard may have been quicker
-                partition_by=_PARTITION_BY,
+                partition_by=PARTITION_BY,
                 name=table.name,
                 description=table.comment,
-                configuration={"delta.checkpointInterval": str(_CHECKPOINT_EVERY)},
+                configuration=table_properties(),
                 storage_options=self._storage_options,
             )
             handle = self._handle(table.name)
@@ -209,8 +251,8 @@ class DeltaTables:
         found = pa.schema(handle.schema().to_arrow())
         _compare(f"the table {self.uri(name)}", found, self._tables[name].row_schema)
         partitioned_by = handle.metadata().partition_columns
-        if partitioned_by != [_PARTITION_BY]:
-            raise SchemaDiffersError(f"the table {self.uri(name)} is partitioned by {partitioned_by}, not by {_PARTITION_BY}")
+        if partitioned_by != [PARTITION_BY]:
+            raise SchemaDiffersError(f"the table {self.uri(name)} is partitioned by {partitioned_by}, not by {PARTITION_BY}")
 
 
 def _compare(what: str, found: pa.Schema, wanted: pa.Schema) -> None:

@@ -57,11 +57,3 @@ def rows_after(rows: pa.Table, reached: Callable[[str], int]) -> pa.Table:
         for partition in partitions:
             is_new &= (names != partition) | (sequences > reached(partition))
     return rows if is_new.all() else rows.filter(pa.array(is_new, pa.bool_()))
-
-
-def in_order(rows: pa.Table) -> pa.Table:
-    """Return the rows sorted by sequence; those of one frame stay as they are."""
-    sequences = rows["sequence"].to_numpy()
-    if not np.any(sequences[1:] < sequences[:-1]):
-        return rows
-    return rows.take(pa.array(np.argsort(sequences, kind="stable"), pa.int64()))

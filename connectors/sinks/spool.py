@@ -7,7 +7,6 @@ the spool is full, writing waits until files have been committed: back-pressure,
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Iterable
@@ -22,7 +21,6 @@ from connectors.sinks.sequences import NOTHING, Highs, highs_of, merged
 DEFAULT_LIMIT_BYTES = 2 * 1024**3
 """Hours of a lively market: a liquidation takes some 150 bytes, a score some 2,000."""
 
-_HIGHS_KEY = b"cascadewatch.highs"
 _FILE_SUFFIX = ".arrow"
 _UNFINISHED_SUFFIX = ".tmp"
 
@@ -46,6 +44,35 @@ class SpoolFile:
     rows: int
     size_bytes: int
     highs: Highs
+
+
+class EncodedRows:
+    """An epoch's rows of one table as the content of a file, encoded while they come: so the end of an epoch finds it done."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        """Begin with no rows of that schema."""
+        self.highs: dict[str, int] = {}
+        self.rows = 0
+        self._stream = pa.BufferOutputStream()  # in memory, because a Python file would be called for every column
+        self._writer = pa.ipc.new_file(self._stream, schema)
+
+    @classmethod
+    def of(cls, rows: pa.Table) -> EncodedRows:
+        """Return rows that are there all at once."""
+        encoded = cls(rows.schema)
+        encoded.add(rows)
+        return encoded
+
+    def add(self, rows: pa.Table) -> None:
+        """Append rows."""
+        self._writer.write_table(rows)
+        self.highs = merged((self.highs, highs_of(rows)))
+        self.rows += rows.num_rows
+
+    def finish(self) -> pa.Buffer:
+        """Return the content; no more rows can be added. May be called again."""
+        self._writer.close()
+        return self._stream.getvalue()
 
 
 class Spool:
@@ -102,14 +129,13 @@ class Spool:
         """Return the highest sequence number that was pending at first or has been written since, 0 when none."""
         return self._reached.get(table, {}).get(feed_partition, NOTHING)
 
-    def write(self, table: str, rows: pa.Table) -> SpoolFile:
+    def write(self, table: str, rows: EncodedRows) -> SpoolFile:
         """Make rows durable; waits while the spool is full.
 
         Raises:
             SpoolError: The disk refuses, or emptying the spool has failed for good, or it is full and was released.
         """
-        highs = highs_of(rows)
-        content = _encoded(rows, highs)
+        content = rows.finish()
         self._wait_for_room(content.size)
         with self._changed:
             files = self._pending.setdefault(table, [])
@@ -119,11 +145,11 @@ class Spool:
             _write_durably(path, content)
         except OSError as error:
             raise SpoolError(f"cannot write {path}: {error}") from error
-        file = SpoolFile(table, path, ordinal, rows.num_rows, content.size, highs)
+        file = SpoolFile(table, path, ordinal, rows.rows, content.size, rows.highs)
         with self._changed:
             files.append(file)
             self._size_bytes += file.size_bytes
-            self._reached[table] = merged((self._reached.get(table, {}), highs))
+            self._reached[table] = merged((self._reached.get(table, {}), rows.highs))
         self.observer.spool_bytes(self._size_bytes)
         return file
 
@@ -187,14 +213,6 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _encoded(rows: pa.Table, highs: Highs) -> pa.Buffer:
-    """Return a file's content; in memory first, because a Python file would be called for every column."""
-    content = pa.BufferOutputStream()
-    with pa.ipc.new_file(content, rows.schema.with_metadata({_HIGHS_KEY: json.dumps(highs)})) as writer:
-        writer.write_table(rows)
-    return content.getvalue()
-
-
 def _write_durably(path: Path, content: pa.Buffer) -> None:
     """Write aside, sync, rename, sync the directory: the file is whole or not there."""
     _make_directory(path.parent)
@@ -210,9 +228,9 @@ def _write_durably(path: Path, content: pa.Buffer) -> None:
 def _described(path: Path) -> SpoolFile:
     rows = _read(path)
     try:
-        highs = json.loads(rows.schema.metadata[_HIGHS_KEY])
+        highs = highs_of(rows)
         ordinal = int(path.stem)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise SpoolError(f"{path} was not written by this program; move it away") from error
     return SpoolFile(path.parent.name, path, ordinal, rows.num_rows, path.stat().st_size, highs)
 

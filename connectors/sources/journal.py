@@ -4,15 +4,17 @@ SQLite in WAL mode, one file per feed partition, readable with the ``sqlite3`` s
 
     SELECT sequence, feed, datetime(receive_time_us / 1e6, 'unixepoch'), CAST(payload AS TEXT) FROM frames LIMIT 10;
 
-One thread writes (appends and trims), another reads and syncs. A committed append survives the death of the process; it
-survives power loss once :meth:`Journal.sync` has returned.
+One thread writes (appends and trims), another reads and syncs, any checkpoints. A committed append survives the death of the
+process; it survives power loss once :meth:`Journal.sync` has returned.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 FrameRow = tuple[str, bytes, int]
@@ -27,6 +29,7 @@ INSERT OR IGNORE INTO trimmed VALUES (1, 0);
 """
 _READ_ROWS = 1_000  # rows per read transaction: a long one would keep the WAL from being reused
 _TRIM_ROWS = 500  # rows per delete: well under a millisecond, so that appends never wait long
+_LONGEST_LOG_PAGES = 16_000  # of 4 KiB: beyond it the next append does what checkpoint() could not
 
 
 class JournalError(Exception):
@@ -42,7 +45,10 @@ class Journal:
         try:
             self._writer = _connect(path)
             self._writer.executescript(_SCHEMA)
+            # By default every thousand pages an append would wait for two syncs of the disk.
+            self._writer.execute(f"PRAGMA wal_autocheckpoint = {_LONGEST_LOG_PAGES}")
             self._reader = _connect(path)
+            self._checkpointer: sqlite3.Connection | None = _connect(path)
             (trimmed,) = self._writer.execute("SELECT sequence FROM trimmed").fetchone()
             (newest,) = self._writer.execute("SELECT max(sequence) FROM frames").fetchone()
         except sqlite3.DatabaseError as error:
@@ -50,6 +56,7 @@ class Journal:
         self._trimmed = int(trimmed)
         self._newest = max(int(newest or 0), self._trimmed)
         self._wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CREAT)
+        self._checkpointing = threading.Lock()
 
     @property
     def first_sequence(self) -> int:
@@ -129,6 +136,16 @@ class Journal:
         """Return when all that was appended so far is on the disk itself. Any thread."""
         os.fdatasync(self._wal)
 
+    def checkpoint(self) -> None:
+        """Sync, and bring the write-ahead log into the file, beside the writer and without holding it up. Any thread.
+
+        A full disk or the like is left to the next append, which says so. Does nothing once the journal is closed.
+        """
+        with self._checkpointing, suppress(sqlite3.DatabaseError):
+            if self._checkpointer is not None:
+                self.sync()
+                self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
     def bytes_on_disk(self) -> int:
         """Return the size of the database and its write-ahead log."""
         return sum(file.stat().st_size for file in (self.path, Path(f"{self.path}-wal")) if file.exists())
@@ -142,6 +159,10 @@ class Journal:
 
     def close(self) -> None:
         """Release the files. What was appended stays."""
+        with self._checkpointing:
+            if self._checkpointer is not None:
+                self._checkpointer.close()
+            self._checkpointer = None
         self._reader.close()
         self._writer.close()
         os.close(self._wal)

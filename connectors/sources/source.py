@@ -32,7 +32,7 @@ _AT_ONCE = datetime(2020, 1, 1, tzinfo=timezone.utc)
 _WAIT_SECONDS = 0.005  # how long next_batch may block: epochs and other steps wait as long
 _BATCH_FRAMES = 2_000  # per batch at most, so that an epoch is never late by more than some 20 ms
 _TICK_US = 100_000
-_TICKS_PER_SYNC = 10
+_CHECKPOINT_SECONDS = 1.0
 _JOIN_SECONDS = 5.0  # closing sockets takes two seconds at most
 
 Collect = Callable[[Inbox], Awaitable[None]]
@@ -255,7 +255,7 @@ class _Transports:
             self._loop.close()
 
     async def _receive(self) -> None:
-        tasks = {asyncio.ensure_future(self._collect()), asyncio.ensure_future(self._tick())}
+        tasks = {asyncio.ensure_future(each) for each in (self._collect(), self._tick(), self._checkpoint())}
         try:
             done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
@@ -267,16 +267,20 @@ class _Transports:
             self._inbox.flush()
 
     async def _tick(self) -> None:
-        """Hand over a tick at each tenth of a second, and sync the journal once a second. Slept through is left out."""
+        """Hand over a tick at each tenth of a second; one slept through is not made up for."""
         ticked = clock.now_us() // _TICK_US
         while True:
             await asyncio.sleep((_TICK_US - clock.now_us() % _TICK_US) / 1_000_000)
             tenth = clock.now_us() // _TICK_US
             if tenth > ticked:  # a sleep may end a hair early
-                self._inbox.put(CLOCK_FEED, b"")
-                if tenth // _TICKS_PER_SYNC > ticked // _TICKS_PER_SYNC:
-                    await asyncio.to_thread(self._journal.sync)
                 ticked = tenth
+                self._inbox.put(CLOCK_FEED, b"")
+
+    async def _checkpoint(self) -> None:
+        """Once a second, and in another thread: a slow disk must not hold up the sockets or the clock."""
+        while True:
+            await asyncio.sleep(_CHECKPOINT_SECONDS)
+            await asyncio.to_thread(self._journal.checkpoint)
 
     def _cancel(self) -> None:
         if self._main is not None:

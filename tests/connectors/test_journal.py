@@ -138,3 +138,24 @@ def test_sync_returns_and_close_keeps_everything(path):
     journal.close()
 
     assert sequences(Journal(path)) == [1, 2]
+
+
+def test_checkpoints_keep_the_log_short_beside_the_writer_and_lose_nothing(path):
+    journal = Journal(path)
+    rows = [("okx/liquidations", b"x" * 2_000, 1)] * 50
+    for _ in range(30):
+        journal.append(rows)
+        journal.checkpoint()
+
+    assert path.with_name(f"{path.name}-wal").stat().st_size < 1_000_000 < path.stat().st_size
+    assert len(list(journal.read(1))) == 1_500
+    journal.close()
+
+
+def test_a_checkpoint_after_the_end_does_nothing(path):
+    journal = Journal(path)
+    journal.close()
+
+    journal.checkpoint()
+
+    assert Journal(path).next_sequence == 1

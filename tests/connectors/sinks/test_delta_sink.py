@@ -23,7 +23,7 @@ from connectors.sinks import uploader as uploader_module
 from connectors.sinks.delta import DeltaSink, RowOrderError, RowsPartition
 from connectors.sinks.delta_tables import DeltaTables, DeltaTablesError, OtherWriterError, SchemaDiffersError, app_id
 from connectors.sinks.sequences import highs_of
-from connectors.sinks.spool import Spool, SpoolError
+from connectors.sinks.spool import EncodedRows, Spool, SpoolError
 from connectors.sinks.table_columns import to_arrow
 from connectors.sinks.tables import LIQUIDATIONS, SCORES, TABLES
 
@@ -389,7 +389,7 @@ def test_killed_after_a_commit_the_file_joins_later_ones_in_the_next_commit(tmp_
 
     spool = Spool(tmp_path / "spool")
     spool.open()
-    spool.write("liquidations", rows(2))
+    spool.write("liquidations", EncodedRows.of(rows(2)))
     second = Process(tmp_path)
 
     assert second.sink.drain(10)
@@ -571,7 +571,7 @@ def test_whatever_ends_the_thread_stops_the_flow_with_the_reason(tmp_path: Path)
 def test_a_spool_of_another_version_is_refused_at_the_start(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     spool.open()
-    spool.write("liquidations", rows(1).drop_columns(["price"]))
+    spool.write("liquidations", EncodedRows.of(rows(1).drop_columns(["price"])))
 
     with pytest.raises(SchemaDiffersError, match=r"rows for .*liquidations"):
         Process(tmp_path)
@@ -580,7 +580,7 @@ def test_a_spool_of_another_version_is_refused_at_the_start(tmp_path: Path) -> N
 def test_a_spool_with_rows_of_an_unknown_table_is_refused_at_the_start(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     spool.open()
-    spool.write("trades", rows(1))
+    spool.write("trades", EncodedRows.of(rows(1)))
 
     with pytest.raises(DeltaTablesError, match="there is no table trades"):
         Process(tmp_path)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from sink_events import liquidation, score
 
-from connectors.sinks.spool import Spool, SpoolError
+from connectors.sinks.spool import EncodedRows, Spool, SpoolError
 from connectors.sinks.table_columns import to_arrow
 from connectors.sinks.tables import TABLE_OF
 
@@ -16,6 +16,10 @@ from connectors.sinks.tables import TABLE_OF
 def rows(*sequences: int, partition: str = "local") -> pa.Table:
     events = [liquidation(sequence, partition=partition) for sequence in sequences]
     return to_arrow(TABLE_OF[type(events[0])], events)
+
+
+def encoded(*sequences: int, partition: str = "local") -> EncodedRows:
+    return EncodedRows.of(rows(*sequences, partition=partition))
 
 
 def opened(directory: Path, limit_bytes: int = 1_000_000) -> Spool:
@@ -53,8 +57,8 @@ class Notes:
 def test_what_was_written_is_pending_in_order_with_its_highest_sequence_numbers(tmp_path: Path) -> None:
     spool = opened(tmp_path)
 
-    spool.write("liquidations", rows(1, 2))
-    spool.write("liquidations", rows(3, 5, 4))
+    spool.write("liquidations", encoded(1, 2))
+    spool.write("liquidations", encoded(3, 5, 4))
 
     assert pending(spool) == {"liquidations": [(0, {"local": 2}), (1, {"local": 5})]}
 
@@ -62,7 +66,9 @@ def test_what_was_written_is_pending_in_order_with_its_highest_sequence_numbers(
 def test_rows_of_two_feed_partitions_have_two_highest_sequence_numbers(tmp_path: Path) -> None:
     spool = opened(tmp_path)
 
-    file = spool.write("liquidations", pa.concat_tables([rows(7, 8, partition="a"), rows(2, 3, partition="b")]))
+    file = spool.write(
+        "liquidations", EncodedRows.of(pa.concat_tables([rows(7, 8, partition="a"), rows(2, 3, partition="b")]))
+    )
 
     assert file.highs == {"a": 8, "b": 3}
     assert (spool.reached("liquidations", "a"), spool.reached("liquidations", "b")) == (8, 3)
@@ -70,9 +76,9 @@ def test_rows_of_two_feed_partitions_have_two_highest_sequence_numbers(tmp_path:
 
 def test_a_restart_finds_what_is_pending(tmp_path: Path) -> None:
     before = opened(tmp_path)
-    before.write("liquidations", rows(1))
-    before.write("liquidations", rows(2))
-    before.write("scores", to_arrow(TABLE_OF[type(score())], [score(2)]))
+    before.write("liquidations", encoded(1))
+    before.write("liquidations", encoded(2))
+    before.write("scores", EncodedRows.of(to_arrow(TABLE_OF[type(score())], [score(2)])))
 
     after = opened(tmp_path)
 
@@ -85,17 +91,17 @@ def test_a_restart_finds_what_is_pending(tmp_path: Path) -> None:
 
 def test_files_go_on_after_those_that_are_pending(tmp_path: Path) -> None:
     before = opened(tmp_path)
-    first, _second = before.write("liquidations", rows(1)), before.write("liquidations", rows(2))
+    first, _second = before.write("liquidations", encoded(1)), before.write("liquidations", encoded(2))
     before.remove([first])
 
     after = opened(tmp_path)
-    after.write("liquidations", rows(3))
+    after.write("liquidations", encoded(3))
 
     assert pending(after) == {"liquidations": [(1, {"local": 2}), (2, {"local": 3})]}
 
 
 def test_the_file_that_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
-    opened(tmp_path).write("liquidations", rows(1))
+    opened(tmp_path).write("liquidations", encoded(1))
     unfinished = tmp_path / "liquidations" / "00000000000000000001.tmp"
     unfinished.write_bytes(b"half a")
 
@@ -107,7 +113,7 @@ def test_the_file_that_a_killed_process_was_writing_is_removed(tmp_path: Path) -
 
 @pytest.mark.parametrize("kept_bytes", [0, 7, 1000])
 def test_a_torn_file_is_named_and_not_dropped(tmp_path: Path, kept_bytes: int) -> None:
-    file = opened(tmp_path).write("liquidations", rows(1))
+    file = opened(tmp_path).write("liquidations", encoded(1))
     file.path.write_bytes(file.path.read_bytes()[:kept_bytes])
 
     with pytest.raises(SpoolError, match=f"{file.path} is damaged"):
@@ -119,8 +125,9 @@ def test_a_torn_file_is_named_and_not_dropped(tmp_path: Path, kept_bytes: int) -
 def test_a_foreign_file_is_named_and_not_dropped(tmp_path: Path) -> None:
     path = tmp_path / "liquidations" / "00000000000000000000.arrow"
     path.parent.mkdir()
-    with pa.ipc.new_file(str(path), rows(1).schema) as writer:
-        writer.write_table(rows(1))
+    foreign = rows(1).drop_columns(["sequence"])
+    with pa.ipc.new_file(str(path), foreign.schema) as writer:
+        writer.write_table(foreign)
 
     with pytest.raises(SpoolError, match="not written by this program"):
         opened(tmp_path)
@@ -128,7 +135,7 @@ def test_a_foreign_file_is_named_and_not_dropped(tmp_path: Path) -> None:
 
 def test_opening_twice_is_opening_once(tmp_path: Path) -> None:
     spool = opened(tmp_path)
-    spool.write("liquidations", rows(1))
+    spool.write("liquidations", encoded(1))
 
     spool.open()
 
@@ -137,7 +144,7 @@ def test_opening_twice_is_opening_once(tmp_path: Path) -> None:
 
 def test_what_its_table_has_is_removed(tmp_path: Path) -> None:
     spool = opened(tmp_path)
-    file = spool.write("liquidations", rows(1))
+    file = spool.write("liquidations", encoded(1))
 
     spool.remove([file])
 
@@ -150,13 +157,13 @@ def test_a_disk_that_refuses_is_named(tmp_path: Path) -> None:
     (tmp_path / "liquidations").write_text("in the way")
 
     with pytest.raises(SpoolError, match=f"cannot write {tmp_path}/liquidations"):
-        spool.write("liquidations", rows(1))
+        spool.write("liquidations", encoded(1))
 
 
 def test_one_write_larger_than_the_limit_passes_when_the_spool_is_empty(tmp_path: Path) -> None:
     spool = opened(tmp_path, limit_bytes=1)
 
-    spool.write("liquidations", rows(1, 2, 3))
+    spool.write("liquidations", encoded(1, 2, 3))
 
     assert pending(spool) == {"liquidations": [(0, {"local": 3})]}
 
@@ -179,9 +186,9 @@ def test_a_full_spool_waits_until_there_is_room_and_says_so(tmp_path: Path) -> N
     spool = Spool(tmp_path, limit_bytes=1)
     spool.observer = notes = Notes()
     spool.open()
-    first = spool.write("liquidations", rows(1))
+    first = spool.write("liquidations", encoded(1))
 
-    thread, errors = in_thread(lambda: spool.write("liquidations", rows(2)))
+    thread, errors = in_thread(lambda: spool.write("liquidations", encoded(2)))
     assert notes.was_blocked.wait(5)
     assert pending(spool) == {"liquidations": [(0, {"local": 1})]}
     spool.remove([first])
@@ -197,9 +204,9 @@ def test_a_flow_that_waits_gives_up_with_the_reason_when_emptying_fails_for_good
     spool = Spool(tmp_path, limit_bytes=1)
     spool.observer = notes = Notes()
     spool.open()
-    spool.write("liquidations", rows(1))
+    spool.write("liquidations", encoded(1))
 
-    thread, errors = in_thread(lambda: spool.write("liquidations", rows(2)))
+    thread, errors = in_thread(lambda: spool.write("liquidations", encoded(2)))
     assert notes.was_blocked.wait(5)
     spool.fail(ValueError("the table has other columns"))
     thread.join(5)
@@ -212,9 +219,9 @@ def test_a_flow_that_waits_gives_up_when_it_is_released(tmp_path: Path) -> None:
     spool = Spool(tmp_path, limit_bytes=1)
     spool.observer = notes = Notes()
     spool.open()
-    spool.write("liquidations", rows(1))
+    spool.write("liquidations", encoded(1))
 
-    thread, errors = in_thread(lambda: spool.write("liquidations", rows(2)))
+    thread, errors = in_thread(lambda: spool.write("liquidations", encoded(2)))
     assert notes.was_blocked.wait(5)
     spool.release()
     thread.join(5)
@@ -227,6 +234,6 @@ def test_a_released_spool_still_takes_what_it_has_room_for(tmp_path: Path) -> No
     spool = opened(tmp_path)
 
     spool.release()
-    spool.write("liquidations", rows(1))
+    spool.write("liquidations", encoded(1))
 
     assert pending(spool) == {"liquidations": [(0, {"local": 1})]}
