@@ -14,6 +14,7 @@ import typer
 from cascadewatch import answers
 from cascadewatch.demo import SCENARIOS, DemoError
 from cascadewatch.doctor import examine
+from cascadewatch.maintain import maintain_tables, yield_to_others
 from cascadewatch.miner_history import HistoryError, read_miner_day
 from cascadewatch.parse_frames import FrameReader
 from cascadewatch.running import replay_journal, replay_table, run_live, run_simulated
@@ -161,6 +162,27 @@ def query(
     Example: [bold]cascadewatch query "SELECT venue, position_side, sum(notional_usd) FROM liquidations GROUP BY 1, 2"[/]
     """
     answers.print_answer(_settings(data), sql, output)
+
+
+@app.command()
+@_in_one_sentence
+def maintain(
+    *,
+    data: DataOption = None,
+    table: Annotated[list[str] | None, typer.Option(help="Only this table; may be given again.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also with less than an hour of old versions: only while nothing uses the tables.")
+    ] = False,
+) -> None:
+    """Keep the tables small and quick, also beside a running flow: expired days, small files, old versions, old log entries.
+
+    What is kept is in the settings below maintenance; by default every row is. Exit code 0: done, or left to another process
+    that did the same; 1: a table failed, the others are done; run it again.
+    """
+    yield_to_others()
+    if not maintain_tables(_settings(data), table or (), is_dry_run=dry_run, is_forced=force):
+        raise typer.Exit(1)
 
 
 @app.command()

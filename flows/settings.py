@@ -29,6 +29,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from connectors.sinks.delta_tables import DEFAULT_OLD_VERSIONS_HOURS
+from connectors.sinks.maintenance import DEFAULT_TARGET_FILE_BYTES
+from connectors.sinks.tables import TABLES
 from connectors.sources.registry import VENUES
 from flows.parameter_rules import sensible, spelled_out, texts_of
 from flows.settings_errors import lines_of
@@ -165,6 +168,32 @@ class SinkSettings(_Section):
     spool_limit_bytes: int = Field(default=2 * 1024**3, ge=1024**2, description="beyond it the flow waits for the store")
 
 
+def _for_known_tables(days: dict[str, int]) -> dict[str, int]:
+    known = [table.name for table in TABLES]
+    unknown = sorted(set(days) - set(known))
+    if unknown:
+        raise ValueError(f"unknown table {', '.join(unknown)}; allowed: {', '.join(known)}")
+    return days
+
+
+class MaintenanceSettings(_Section):
+    """What ``cascadewatch maintain`` keeps, and how large it makes files."""
+
+    retention_days: Annotated[dict[str, Annotated[int, Field(ge=1)]], AfterValidator(_for_known_tables)] = Field(
+        default_factory=dict, description="by table: days (UTC) besides today whose rows are kept; a table not named keeps all"
+    )
+    vacuum_retention_hours: int = Field(
+        default=DEFAULT_OLD_VERSIONS_HOURS,
+        ge=0,
+        le=24 * 365,
+        description="files and log entries of older versions are kept so long, for readers that still use them; below 1 only "
+        "with --force",
+    )
+    target_file_bytes: int = Field(
+        default=DEFAULT_TARGET_FILE_BYTES, ge=1024**2, description="small files of one day are merged up to about this size"
+    )
+
+
 class Settings(BaseSettings):
     """Every setting of a run."""
 
@@ -191,6 +220,7 @@ class Settings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     journal: JournalSettings = JournalSettings()
     sink: SinkSettings = SinkSettings()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
     epoch_seconds: float = Field(default=5.0, gt=0, le=60, description="state and rows become durable so often")
     ca_file: Folder | None = Field(default=None, description="a private certificate authority, added to the system's")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="of what is logged, at least")
