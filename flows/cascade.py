@@ -35,6 +35,7 @@ from operators.machine import Bunch, MachineFactory, chain_builder
 from operators.miners import Miners
 from operators.normalise import Normalise
 from operators.scores import Scores
+from operators.silence import Silence
 from operators.stablecoins import Stablecoins
 
 MARKET_WIDE = "-"
@@ -92,6 +93,7 @@ def market_machines(parameters: Parameters, addresses: AddressBook) -> Sequence[
         partial(Stablecoins, parameters, address_book=addresses),
         partial(Miners, parameters),
         partial(FeedWatch, parameters),
+        partial(Silence, parameters),
         partial(Heartbeats, parameters),
     )
 

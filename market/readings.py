@@ -168,7 +168,13 @@ class CascadeScore(msgspec.Struct, frozen=True, gc=False):
 
 
 class Score(msgspec.Struct, frozen=True, gc=False):
-    """All that was known of an asset at ``cause``'s receive time. ``None`` is "not known", never zero."""
+    """All that was known of an asset at ``cause``'s receive time. ``None`` is "not known", never zero.
+
+    Attributes:
+        missing_inputs: Names of what the score is without, wholly or, as ``liquidations:okx``, in part.
+        liquidations_are_floors: Some venue's liquidations of the last five minutes are missing: sums may be higher in truth,
+            and what is computed from them is as certain as they are.
+    """
 
     cause: Cause
     asset: str
@@ -183,6 +189,7 @@ class Score(msgspec.Struct, frozen=True, gc=False):
     pressure_waived: bool
     missing_inputs: tuple[str, ...]
     parameter_version: str
+    liquidations_are_floors: bool = False
 
 
 class AlertState(str, enum.Enum):

@@ -13,6 +13,7 @@ import msgspec
 
 from market.cascade_score import breadth, cascade_score, dominance, speed
 from market.events import AssetMiners, AssetPressure, AssetTick, MinerDay, Pressure
+from market.feeds import AssetFeeds
 from market.parameters import Parameters
 from market.raw import Cause
 from market.readings import (
@@ -40,11 +41,18 @@ _OVER_300_S = DELTA_WINDOWS_S.index(300)
 _AT_ONCE = -1  # wakes the next tick: there is something new to say
 _EPOCH = dt.date(1970, 1, 1).toordinal()
 _DAY_US = 86_400_000_000
+_LIQUIDATIONS = "liquidations"
 _NOTHING = SideWindows((0,) * len(WINDOWS_S), (0,) * len(WINDOWS_S), (0,) * len(WINDOWS_S), {}, 0, 0, 0)
 
 
+_Seen = tuple[tuple[str, ...], bool]
+"""Venues whose liquidations are missing, and whether any venue's can be seen."""
+
+_WHOLE: _Seen = ((), True)
+
+
 class _Known(msgspec.Struct):
-    """What was last heard; the whole saved state."""
+    """What was last heard; the whole saved state. ``feeds``: what can be seen of liquidations, by feed partition."""
 
     windows: LiquidationWindows | None = None
     derivatives: DerivativesReading | None = None
@@ -52,6 +60,11 @@ class _Known(msgspec.Struct):
     miners: MinerDay | None = None
     wake_us: int = NEVER_US
     emitted_us: int = -1
+    feeds: dict[str, _Seen] = {}
+
+    def is_nothing(self) -> bool:
+        """Say whether it is what a new machine knows: also where all liquidations can be seen, as long as nobody denies it."""
+        return msgspec.structs.replace(self, feeds={}) == _Known() and all(seen == _WHOLE for seen in self.feeds.values())
 
 
 class Scores:
@@ -64,6 +77,9 @@ class Scores:
 
     Age counts from the receive time of the reading; of a miner day, from that day's beginning. An asset without liquidations
     in the last hour has sums of zero, not missing ones; ``windows`` is ``None`` until its first.
+
+    While a venue's liquidations are missing, every score names them (``liquidations:okx``) and says that sums are floors. As
+    long as no venue can be seen, ``liquidations`` is missing as a whole, and so are the components made of nothing else.
     """
 
     def __init__(self, parameters: Parameters, state: object | None = None) -> None:
@@ -71,7 +87,7 @@ class Scores:
         self._parameters = parameters
         self._interval_us = parameters.windows.emit_interval_us
         self._version: str | None = None
-        self._quiet: CascadeScore | None = None  # the score of a side without liquidations: always the same
+        self._quiet: CascadeScore | None = None  # the score of a side without liquidations that can be seen: always the same
         self._known = _Known() if state is None else msgspec.structs.replace(cast("_Known", state))
 
     def handlers(self) -> Mapping[type, Handler]:
@@ -81,6 +97,7 @@ class Scores:
             DerivativesReading: self.on_derivatives,
             AssetPressure: self.on_pressure,
             AssetMiners: self.on_miners,
+            AssetFeeds: self.on_feeds,
             AssetTick: self.on_tick,
         }
 
@@ -90,7 +107,7 @@ class Scores:
 
     def is_idle(self) -> bool:
         """Say whether nothing is known, and the interval in which that was published is over."""
-        return self._known == _Known()
+        return self._known.is_nothing()
 
     def on_windows(self, windows: LiquidationWindows) -> tuple[object, ...]:
         """Return a score, unless there was one in this interval: then the next tick does."""
@@ -121,6 +138,16 @@ class Scores:
         self._known.wake_us = _AT_ONCE
         return ()
 
+    def on_feeds(self, handed: AssetFeeds) -> tuple[object, ...]:
+        """Remember it for the next score; it is a reason for one where anything else is known."""
+        known, partition = self._known, handed.cause.feed_partition
+        before, seen = known.feeds.get(partition, _WHOLE), (handed.missing, handed.is_any_seeing)
+        inputs = (known.windows, known.derivatives, known.pressure, known.miners)
+        if seen != before and any(known_input is not None for known_input in inputs):
+            known.wake_us = _AT_ONCE
+        known.feeds = {**known.feeds, partition: seen}
+        return ()
+
     def on_tick(self, tick: AssetTick) -> tuple[object, ...]:
         """Return a score, where an input changed or grew old, and the tick. Forget an asset of which nothing is known."""
         known = self._known
@@ -129,7 +156,7 @@ class Scores:
             return (tick,)
         is_changed = self._forget_old(now_us) or known.wake_us == _AT_ONCE
         if not is_changed:
-            self._known = _Known()
+            self._known = _Known(feeds=known.feeds)
             return (tick,)
         return (self._score(tick.cause, tick.asset), tick)
 
@@ -164,7 +191,9 @@ class Scores:
         windows = known.windows
         long, short = (_NOTHING, _NOTHING) if windows is None else (windows.long, windows.short)
         pressure = None if known.pressure is None else known.pressure.pressure
-        risk = _risk(known.derivatives, long, short)
+        is_blind = bool(known.feeds) and not any(is_any_seeing for _missing, is_any_seeing in known.feeds.values())
+        unseen = sorted({venue for missing, _is_any_seeing in known.feeds.values() for venue in missing})
+        risk = _risk(known.derivatives, long, short, is_blind=is_blind)
         verdict = assess_severity(risk=risk.total, pressure=pressure, thresholds=self._parameters.severity)
         return Score(
             cause=cause,
@@ -174,12 +203,13 @@ class Scores:
             pressure=known.pressure,
             miners=known.miners,
             risk=risk,
-            cascade_long=self._cascade_score(long, short),
-            cascade_short=self._cascade_score(short, long),
+            cascade_long=self._cascade_score(long, short, is_blind=is_blind),
+            cascade_short=self._cascade_score(short, long, is_blind=is_blind),
             severity=verdict.severity,
             pressure_waived=verdict.pressure_waived,
-            missing_inputs=_missing(known, pressure),
+            missing_inputs=_missing(known, pressure) + _missing_liquidations(unseen, is_blind=is_blind),
             parameter_version=self._version,
+            liquidations_are_floors=is_blind or bool(unseen),
         )
 
     def _sleep(self, now_us: int) -> None:
@@ -190,19 +220,19 @@ class Scores:
         if known.wake_us > NEVER_US and (known.windows is None or _is_empty(known.windows)):
             known.wake_us = now_us
 
-    def _cascade_score(self, side: SideWindows, other: SideWindows) -> CascadeScore:
-        if side.counts[_IN_90_S]:
-            return self._judge_side(side, other)
+    def _cascade_score(self, side: SideWindows, other: SideWindows, *, is_blind: bool) -> CascadeScore:
+        if is_blind or side.counts[_IN_90_S]:
+            return self._judge_side(side, other, is_blind=is_blind)
         if self._quiet is None:
-            self._quiet = self._judge_side(_NOTHING, _NOTHING)
+            self._quiet = self._judge_side(_NOTHING, _NOTHING, is_blind=False)
         return self._quiet
 
-    def _judge_side(self, side: SideWindows, other: SideWindows) -> CascadeScore:
+    def _judge_side(self, side: SideWindows, other: SideWindows, *, is_blind: bool) -> CascadeScore:
         in_90_s = side.usd_micros[_IN_90_S]
         return cascade_score(
             components={
-                "speed": speed(micros_10s=side.usd_micros[_IN_10_S], micros_90s=in_90_s),
-                "breadth": breadth(side.venue_micros.values()),
+                "speed": None if is_blind else speed(micros_10s=side.usd_micros[_IN_10_S], micros_90s=in_90_s),
+                "breadth": None if is_blind else breadth(side.venue_micros.values()),
             },
             side_dominance=dominance(side_micros=in_90_s, both_sides_micros=in_90_s + other.usd_micros[_IN_90_S]),
             window_micros=in_90_s,
@@ -210,14 +240,14 @@ class Scores:
         )
 
 
-def _risk(derivatives: DerivativesReading | None, long: SideWindows, short: SideWindows) -> AbsoluteRisk:
-    """Both changes are over the same five minutes."""
+def _risk(derivatives: DerivativesReading | None, long: SideWindows, short: SideWindows, *, is_blind: bool) -> AbsoluteRisk:
+    """Both changes are over the same five minutes. Where no venue can be seen, what was liquidated is not known."""
     return absolute_risk(
         funding_rate_8h=None if derivatives is None else derivatives.funding_rate_8h,
         open_interest_change_percent=None if derivatives is None else derivatives.open_interest_changes_percent[_OVER_300_S],
         price_change_percent=None if derivatives is None else derivatives.price_changes_percent[_OVER_300_S],
         long_short_ratio=None if derivatives is None else derivatives.long_short_ratio,
-        liquidations_micros=long.usd_micros[_IN_300_S] + short.usd_micros[_IN_300_S],
+        liquidations_micros=None if is_blind else long.usd_micros[_IN_300_S] + short.usd_micros[_IN_300_S],
     )
 
 
@@ -233,6 +263,12 @@ def _missing(known: _Known, pressure: int | None) -> tuple[str, ...]:
         "miners": known.miners,
     }
     return tuple(name for name, value in inputs.items() if value is None)
+
+
+def _missing_liquidations(unseen: list[str], *, is_blind: bool) -> tuple[str, ...]:
+    """Name the input where it is missing as a whole, and every venue of which something is missing."""
+    venues = tuple(f"{_LIQUIDATIONS}:{venue}" for venue in unseen)
+    return (_LIQUIDATIONS, *venues) if is_blind else venues
 
 
 def _is_empty(windows: LiquidationWindows) -> bool:

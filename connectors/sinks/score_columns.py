@@ -189,6 +189,10 @@ SCORE_COLUMNS: tuple[Column, ...] = (
     *_DERIVATIVES_COLUMNS,
     *_PRESSURE_COLUMNS,
     *_MINER_COLUMNS,
-    texts("missing_inputs", "Inputs without which the row was made"),
+    flag(
+        "liquidations_are_floors",
+        "Liquidations of a venue are missing in the last 300 s: sums are floors, and what is made of them",
+    ),
+    texts("missing_inputs", "Inputs without which the row was made; liquidations:VENUE is without that venue's, in part"),
     text("parameter_version", "Changes with any parameter of any score"),
 )

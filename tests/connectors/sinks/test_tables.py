@@ -343,6 +343,7 @@ def test_a_score_of_which_nothing_is_known_is_null_and_never_zero() -> None:
         "cascade_dominance_short": 0.0,
         "cascade_components_short": {},
         "cascade_missing_short": [],
+        "liquidations_are_floors": False,
         "missing_inputs": ["windows", "derivatives", "pressure", "miners"],
         "parameter_version": "0123456789ab",
     }
@@ -436,11 +437,12 @@ def test_a_score_carries_risk_cascade_scores_and_severity_with_their_components(
             cascade_long=cascade_score(6.5, dominance=1.0, components={"speed": 0.5, "size": 0.8}, missing=("fuel",)),
             severity=Severity.INFO,
             pressure_waived=False,
-            missing_inputs=("long_short_ratio", "fuel"),
+            missing_inputs=("long_short_ratio", "fuel", "liquidations:okx"),
+            liquidations_are_floors=True,
         )
     )
 
-    names = ("risk", "cascade", "severity", "pressure_waived", "missing")
+    names = ("risk", "cascade", "severity", "pressure_waived", "liquidations", "missing")
     assert {name: value for name, value in row.items() if name.startswith(names)} == {
         "risk_absolute": 50,
         "risk_absolute_funding": 30,
@@ -457,7 +459,8 @@ def test_a_score_carries_risk_cascade_scores_and_severity_with_their_components(
         "cascade_missing_short": [],
         "severity": "info",
         "pressure_waived": False,
-        "missing_inputs": ["long_short_ratio", "fuel"],
+        "liquidations_are_floors": True,
+        "missing_inputs": ["long_short_ratio", "fuel", "liquidations:okx"],
     }
 
 
