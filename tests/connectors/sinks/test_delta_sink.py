@@ -467,7 +467,7 @@ def fail(tables: DeltaTables, errors: Iterator[Exception]) -> None:
             raise error
         return really(*arguments)
 
-    tables._commit_once = commit_once  # type: ignore[method-assign]
+    tables._commit_once = commit_once
 
 
 def test_a_store_that_is_away_for_a_while_costs_no_rows(tmp_path: Path, no_waiting: None) -> None:
@@ -513,7 +513,7 @@ def test_a_commit_of_which_nobody_knows_whether_it_happened_is_not_repeated(tmp_
             raise error
         return written
 
-    process.tables._commit_once = commit_once  # type: ignore[method-assign]
+    process.tables._commit_once = commit_once
 
     assert process.sink.drain(10)
     assert sequences_in(tmp_path) == [1]
@@ -536,7 +536,7 @@ def test_pending_files_are_committed_by_the_thread_itself(tmp_path: Path) -> Non
     for _ in range(500):
         if not second.spool.pending():
             break
-        second.sink._uploader._stopping.wait(0.01)  # type: ignore[union-attr]
+        second.sink._uploader._stopping.wait(0.01)
     second.killed()
 
     assert sequences_in(tmp_path) == [1, 2]
@@ -546,7 +546,7 @@ def test_what_can_never_be_committed_stops_the_flow_with_the_reason(tmp_path: Pa
     process = Process(tmp_path, interval_seconds=0.01)
     commit(opened(tmp_path), rows(7))
     process.epoch([liquidation(8)])
-    process.sink._uploader._thread.join(10)  # type: ignore[union-attr]
+    process.sink._uploader._thread.join(10)
 
     with pytest.raises(SpoolError, match="another process writes the same feed partition"):
         process.epoch([liquidation(9)])
@@ -559,7 +559,7 @@ def test_whatever_ends_the_thread_stops_the_flow_with_the_reason(tmp_path: Path)
     process = Process(tmp_path, interval_seconds=0.01)
     fail(process.tables, iter([RuntimeError("the library panicked")]))
     process.epoch([liquidation(1)])
-    process.sink._uploader._thread.join(10)  # type: ignore[union-attr]
+    process.sink._uploader._thread.join(10)
 
     with pytest.raises(SpoolError, match="the library panicked"):
         process.epoch([liquidation(2)])
