@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from market.events import Gap, Liquidation
+from market.feeds import FeedSight, LiquidationFeeds
 from market.raw import DeadLetter, FeedState, FeedStatus
 from market.readings import AlertChange, CascadeTransition, Score
 
@@ -24,12 +25,14 @@ class VenueState:
         connections: Reason of the trouble per connection, or an empty string while it is up.
         lag_us: Receive time less event time of the newest liquidation.
         last_event_us: Receive time of the newest liquidation.
+        sight: What can be seen of its liquidations, once that is known.
     """
 
     connections: dict[str, str] = field(default_factory=dict)
     liquidations: int = 0
     lag_us: int | None = None
     last_event_us: int | None = None
+    sight: FeedSight | None = None
 
 
 class Board:
@@ -55,10 +58,7 @@ class Board:
         with self._lock:
             return BoardReading(
                 scores=dict(self.scores),
-                venues={
-                    name: VenueState(dict(state.connections), state.liquidations, state.lag_us, state.last_event_us)
-                    for name, state in self.venues.items()
-                },
+                venues={name: replace(state, connections=dict(state.connections)) for name, state in self.venues.items()},
                 news=list(self.news),
                 dead_letters=Counter(self.dead_letters),
                 newest_us=self.newest_us,
@@ -75,11 +75,17 @@ class Board:
             self.scores[event.asset] = event
         elif kind is FeedStatus:
             self._observe_status(event)
+        elif kind is LiquidationFeeds:
+            self._observe_feeds(event)
         elif kind in {CascadeTransition, AlertChange, Gap}:
             self.news = [*self.news, event][-_NEWS_KEPT:]
         elif kind is DeadLetter:
             self.dead_letters[f"{event.venue}: {event.error}" if event.venue else event.error] += 1
         self.newest_us = max(self.newest_us, event.cause.receive_time_us)
+
+    def _observe_feeds(self, feeds: LiquidationFeeds) -> None:
+        for venue, sight in feeds.sights.items():
+            self.venues.setdefault(venue, VenueState()).sight = sight
 
     def _observe_status(self, status: FeedStatus) -> None:
         venue = self.venues.setdefault(status.feed.partition("/")[0], VenueState())

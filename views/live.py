@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
 from rich.console import Group, RenderableType
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from market.events import Gap
+from market.feeds import Sight
 from market.readings import WINDOWS_S, AlertChange, CascadePhase, CascadeTransition, DerivativesReading, Score, Severity
 from views.board import BoardReading, VenueState
 
@@ -94,8 +95,17 @@ def _asset_row(score: Score, now_us: int) -> list[str | Text]:
         _number(score.miners.fits["expanding"].multiple if score.miners and "expanding" in score.miners.fits else None, ".2f"),
         Text(score.severity.value, style=_COLOUR[score.severity]),
         f"{max(0, now_us - score.cause.receive_time_us) / 1e6:.0f} s",
-        Text(", ".join(score.missing_inputs), style="dim"),
+        Text(_not_known(score.missing_inputs), style="dim"),
     ]
+
+
+def _not_known(missing_inputs: Sequence[str]) -> str:
+    """Return the inputs as said in a narrow column: venues of one input together, and not at all where it is missing whole."""
+    whole = [name for name in missing_inputs if ":" not in name]
+    parts: dict[str, list[str]] = {}
+    for name, _, venue in (name.partition(":") for name in missing_inputs if ":" in name):
+        parts.setdefault(name, []).append(venue)
+    return ", ".join(whole + [f"{name} of {' '.join(venues)}" for name, venues in parts.items() if name not in whole])
 
 
 def _leverage(reading: DerivativesReading | None) -> list[str]:
@@ -124,11 +134,16 @@ def _venues(reading: BoardReading, now_us: int) -> Table:
 
 
 def _state(state: VenueState, now_us: int) -> Text:
+    if state.sight is not None and state.sight.sight is Sight.SILENT:
+        seconds = max(0, now_us - state.sight.since_us) / 1e6
+        return Text(f"connected, silent for {seconds:.0f} s while others are not", style="bold red")
     troubles = {label: trouble for label, trouble in state.connections.items() if trouble}
     if troubles:
         label, trouble = next(iter(troubles.items()))
         more = f" (+{len(troubles) - 1} more)" if len(troubles) > 1 else ""
         return Text(f"{label}: {trouble}{more}", style="red")
+    if state.sight is not None and state.sight.sight is Sight.BLIND:
+        return Text(state.sight.reason, style="red")
     if state.last_event_us is not None and now_us - state.last_event_us > _QUIET_SECONDS * 1e6:
         return Text("connected, quiet", style="yellow")
     return Text("connected", style="green")

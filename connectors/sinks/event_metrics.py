@@ -13,8 +13,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from connectors.sinks import metric_list as m
+from connectors.sinks.feed_metrics import FEED_METRICS
 from connectors.sinks.score_metrics import MINER_METRICS, PRESSURE_METRICS, SCORE_METRICS, Samples
 from market.events import AssetMiners, AssetPressure, Gap, Liquidation, MinerDay, Pressure
+from market.feeds import LiquidationFeeds, channel_of, venue_of
 from market.raw import DeadLetter, FeedState, FeedStatus, PositionSide
 from market.readings import AlertChange, CascadeTransition, Score
 
@@ -29,12 +31,14 @@ class EventMetrics(Collector):
         self._max_assets = max_assets
         self._longs: dict[str, list[int]] = {}  # by venue: count, micro-USD
         self._shorts: dict[str, list[int]] = {}
+        self._heard_us: dict[str, int] = {}  # by venue: receive time of the newest liquidation
         self._counts: dict[m.Metric, defaultdict[tuple[str, ...], float]] = {metric: defaultdict(float) for metric in _COUNTED}
         self._scores: dict[str, Score] = {}
         self._pressure: Pressure | None = None
         self._miners: MinerDay | None = None
         self._up: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         self._failing: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        self._feeds: dict[str, LiquidationFeeds] = {}  # by feed partition
         self._handlers: dict[type, Callable[[Any], None]] = {
             Score: self._score,
             Pressure: self._newest_pressure,
@@ -46,11 +50,12 @@ class EventMetrics(Collector):
             DeadLetter: self._dead_letter,
             Gap: self._gap,
             FeedStatus: self._feed_status,
+            LiquidationFeeds: self._newest_feeds,
         }
 
     def observe_batch(self, events: Iterable[Any]) -> None:
         """Take events in the order they come; those of no interest are passed over."""
-        longs, shorts, long = self._longs, self._shorts, PositionSide.LONG
+        longs, shorts, heard_us, long = self._longs, self._shorts, self._heard_us, PositionSide.LONG
         handler_of = self._handlers.get
         for event in events:
             kind = type(event)
@@ -61,6 +66,7 @@ class EventMetrics(Collector):
                     totals = by_venue[event.venue] = [0, 0]
                 totals[0] += 1
                 totals[1] += event.notional_micros
+                heard_us[event.venue] = event.cause.receive_time_us
             else:
                 handler = handler_of(kind)
                 if handler is not None:
@@ -75,10 +81,15 @@ class EventMetrics(Collector):
         ]
         yield _family(m.LIQUIDATIONS, ((labels, count) for labels, count, _micros in liquidations))
         yield _family(m.LIQUIDATED_USD, ((labels, micros / _MICROS) for labels, _count, micros in liquidations))
+        heard = list(self._heard_us.items())
+        yield _family(m.LIQUIDATION_TIMESTAMP, (((venue,), at_us / _MICROS) for venue, at_us in heard))
         for metric, counts in self._counts.items():
             yield _family(metric, list(counts.items()))
         yield _family(m.CONNECTIONS, [(labels, len(up)) for labels, up in list(self._up.items())])
         yield _family(m.POLLS_FAILING, [(labels, len(failing)) for labels, failing in list(self._failing.items())])
+        all_feeds = list(self._feeds.values())
+        for metric, of_feeds in FEED_METRICS:
+            yield _family(metric, (sample for feeds in all_feeds for sample in of_feeds(feeds)))
         scores = list(self._scores.values())
         for metric, of_score in SCORE_METRICS:
             yield _family(metric, (sample for score in scores for sample in of_score(score)))
@@ -126,6 +137,9 @@ class EventMetrics(Collector):
         self._counts[m.GAPS][gap.venue,] += 1
         self._counts[m.GAP_SECONDS][gap.venue,] += max(0, gap.to_time_us - gap.from_time_us) / _MICROS
 
+    def _newest_feeds(self, feeds: LiquidationFeeds) -> None:
+        self._feeds[feeds.cause.feed_partition] = feeds
+
     def _feed_status(self, status: FeedStatus) -> None:
         labels = venue, channel = feed_labels(status.feed)
         self._counts[m.FEED_CHANGES][venue, channel, status.state.value] += 1
@@ -145,8 +159,7 @@ _COUNTED = (m.CASCADE_STEPS, m.ALERT_CHANGES, m.DEAD_LETTERS, m.GAPS, m.GAP_SECO
 
 def feed_labels(feed: str) -> tuple[str, str]:
     """Return venue and channel of a feed; its subject, a symbol say, is left out."""
-    venue, _, rest = feed.partition("/")
-    return venue, rest.partition("/")[0]
+    return venue_of(feed), channel_of(feed)
 
 
 def _family(metric: m.Metric, samples: Samples) -> CounterMetricFamily | GaugeMetricFamily:

@@ -20,10 +20,11 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from connectors import clock
+from market.feeds import LiquidationFeeds, Sight, liquidations_feed
 from market.raw import FeedState, FeedStatus
 
 DEFAULT_MAX_BATCH_AGE_SECONDS = 15.0
-"""Ticks make ten batches each second; an epoch with a slow disk may take some. Below Kubernetes' three failures in 30 s."""
+"""Ticks make twenty batches a second; an epoch with a slow disk may take some. Below Kubernetes' three failures in 30 s."""
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 Environment = dict[str, Any]
@@ -50,6 +51,7 @@ class HealthState:
     _last_batch_seconds: float = 0.0
     _expected_feeds: frozenset[str] = frozenset()
     _connections: dict[str, set[str]] = field(default_factory=dict)
+    _silences: dict[str, list[str]] = field(default_factory=dict)
     _journal_error: str | None = None
     _is_spool_blocked: bool = False
     _commit_errors: dict[str, str] = field(default_factory=dict)
@@ -68,10 +70,12 @@ class HealthState:
             self._expected_feeds = frozenset(names)
 
     def observe_batch(self, events: Iterable[Any]) -> None:
-        """Take events of the flow: what became of connections."""
+        """Take events of the flow: what became of connections, and what can be seen over them."""
         for event in events:
             if type(event) is FeedStatus:
                 self.feed_status(event.feed, event.connection, event.state)
+            elif type(event) is LiquidationFeeds:
+                self.feeds_seen(event)
 
     def feed_status(self, feed: str, connection: str, state: FeedState) -> None:
         """Take what became of a connection. Polls, which may fail and be made up for, do not count."""
@@ -80,6 +84,16 @@ class HealthState:
                 self._connections.setdefault(feed, set()).add(connection)
             elif state in {FeedState.LOST, FeedState.REFUSED}:
                 self._connections.get(feed, set()).discard(connection)
+
+    def feeds_seen(self, feeds: LiquidationFeeds) -> None:
+        """Take which connected feeds say nothing: they are as good as not connected."""
+        silences = [
+            f"feed {liquidations_feed(venue)} is {each.reason}"
+            for venue, each in sorted(feeds.sights.items())
+            if each.sight is Sight.SILENT
+        ]
+        with self._lock:
+            self._silences[feeds.cause.feed_partition] = silences
 
     def journal_failed(self, reason: str) -> None:
         """Frames can no longer be journaled."""
@@ -127,6 +141,7 @@ class HealthState:
             missing = [
                 f"feed {name} is not connected" for name in sorted(self._expected_feeds) if not self._connections.get(name)
             ]
+            missing += [words for silences in self._silences.values() for words in silences]
             if self._journal_error is not None:
                 missing.append(f"the journal cannot be written: {self._journal_error}")
             if self._is_spool_blocked:

@@ -82,6 +82,23 @@ FRAME_TIMESTAMP = _gauge("frame_timestamp_seconds", "When the newest frame was j
 CONNECTIONS = _gauge("feed_connections", "Connections that are up", "venue", "channel")
 POLLS_FAILING = _gauge("feed_polls_failing", "Polls whose last attempt failed", "venue", "channel")
 FEED_CHANGES = _counter("feed_changes_total", "Connections and polls that changed their state", "venue", "channel", "state")
+FEED_BLIND = _gauge("feed_blind", "1 while a connection of the feed is away, which is a gap", "venue", "channel")
+FEED_SILENT = _gauge(
+    "feed_silent",
+    "1 while the feed is connected and says nothing, though other venues do; absent where that cannot be told",
+    "venue",
+    "channel",
+)
+FEED_UNSEEN_TIMESTAMP = _gauge(
+    "feed_unseen_timestamp_seconds", "Begin of the gap or silence that goes on; absent without one", "venue", "channel"
+)
+FEED_SILENT_AFTER = _gauge(
+    "feed_silent_after_seconds",
+    "Quiet after which the feed counts as silent; absent where that cannot be told",
+    "venue",
+    "channel",
+)
+LIQUIDATION_TIMESTAMP = _gauge("liquidation_timestamp_seconds", "When the newest liquidation was received", "venue")
 DEAD_LETTERS = _counter("dead_letters_total", "Frames, or items of them, that could not be used", "venue", "error")
 GAPS = _counter("gaps_total", "Intervals that a feed could not see", "venue")
 GAP_SECONDS = _counter("gap_seconds_total", "Length of those intervals", "venue")

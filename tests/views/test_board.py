@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from view_events import alert, at, cascade, cause, dead_letter, gap, liquidation, score, status
+from view_events import alert, at, cascade, cause, dead_letter, feeds, gap, liquidation, score, status
 
+from market.feeds import FeedSight, Sight
 from market.raw import FeedState, Tick
 from market.readings import CascadePhase
 from views.board import Board, BoardReading, VenueState
@@ -30,6 +31,16 @@ def test_a_venue_is_known_by_its_newest_liquidation():
         "okx": VenueState({}, liquidations=2, lag_us=200_000, last_event_us=at(3)),
         "bybit-linear": VenueState({}, liquidations=1, lag_us=250_000, last_event_us=at(2)),
     }
+
+
+def test_what_can_be_seen_of_a_venue_is_what_was_said_last():
+    reading = board(liquidation(1), feeds(2, okx=Sight.SILENT, gate=Sight.BLIND), feeds(3, okx=Sight.SEEING)).read()
+
+    assert {name: venue.sight for name, venue in reading.venues.items()} == {
+        "okx": FeedSight(Sight.SEEING, at(3), ""),
+        "gate": FeedSight(Sight.BLIND, at(2), "silent: connected, and …"),
+    }
+    assert reading.venues["okx"].liquidations == 1
 
 
 def test_the_newest_score_of_each_asset_is_kept():

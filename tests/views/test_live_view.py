@@ -9,6 +9,7 @@ from view_events import (
     at,
     cascade,
     dead_letter,
+    feeds,
     gap,
     liquidation,
     miner_day,
@@ -19,6 +20,7 @@ from view_events import (
     windows,
 )
 
+from market.feeds import Sight
 from market.raw import FeedState
 from market.readings import CascadePhase, Severity
 from views.board import Board
@@ -134,6 +136,35 @@ def test_a_feed_that_is_up():
     lines = shown(status(), liquidation(0, delay_s=0.25), at_s=7)
 
     assert row_of("okx", lines) == ["okx", "connected", "1", "0.25 s", "7 s ago"]
+
+
+def test_venues_whose_liquidations_are_missing_stand_together_and_not_at_all_where_all_are():
+    two = ("pressure", "liquidations:gate", "liquidations:okx")
+
+    def not_known(*names):
+        lines = shown(score("ETH", missing_inputs=names))
+        rows = lines[: lines.index("Feeds")]
+        return " ".join(line.strip("│").split("│")[-1].strip() for line in rows if line.startswith("│")).strip()
+
+    assert not_known(*two) == "pressure, liquidations of gate okx"
+    assert not_known("liquidations", *two) == "liquidations, pressure"
+
+
+def test_a_feed_that_is_connected_and_silent_is_not_called_connected():
+    silent = [status(), liquidation(0), feeds(5, okx=Sight.SILENT)]
+
+    assert row_of("okx", shown(*silent, at_s=65))[1] == "connected, silent for 60 s while others are not"
+    assert row_of("okx", shown(*silent, feeds(6, okx=Sight.SEEING), at_s=7))[1] == "connected"
+
+
+def test_a_silent_feed_is_the_worse_trouble_than_a_poll_that_fails():
+    failed = status(FeedState.POLL_FAILED, feed="okx/depth/BTC", connection="poll", reason="HTTP 500")
+
+    assert row_of("okx", shown(failed, feeds(0, okx=Sight.SILENT), at_s=1))[1].startswith("connected, silent")
+
+
+def test_a_feed_that_was_never_connected_says_so():
+    assert row_of("okx", shown(feeds(0, "not connected yet", okx=Sight.BLIND)))[1] == "not connected yet"
 
 
 def test_a_feed_that_has_had_no_liquidation_for_a_minute_is_called_quiet():

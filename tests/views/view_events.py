@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from market.events import DifficultyFit, Gap, Liquidation, MinerDay, MinerStatus, Pressure
+from market.feeds import FeedSight, LiquidationFeeds, Sight
 from market.raw import Cause, Completeness, DeadLetter, FeedState, FeedStatus, PositionSide
 from market.readings import (
     WINDOWS_S,
@@ -143,6 +144,12 @@ def gap(at_s=0.0, seconds=4.5):
 
 def status(state=FeedState.CONNECTED, *, feed="okx/liquidations", connection="1", reason="subscribed", at_s=0.0):
     return FeedStatus(cause(at_s), feed, connection, state, reason)
+
+
+def feeds(at_s=0.0, reason="silent: connected, and …", **sights):
+    """What can be seen of these venues since ``at_s``."""
+    found = {venue: FeedSight(sight, at(at_s), "" if sight is Sight.SEEING else reason) for venue, sight in sights.items()}
+    return LiquidationFeeds(cause(at_s), found, (), {})
 
 
 def dead_letter(venue="okx", error="UnknownSymbolError"):

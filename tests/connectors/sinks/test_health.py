@@ -14,6 +14,7 @@ from sink_events import cause, liquidation
 from connectors import clock
 from connectors.sinks.health import HealthServer, HealthServerError, HealthState
 from connectors.sinks.metrics import Metrics
+from market.feeds import FeedSight, LiquidationFeeds, Sight
 from market.raw import FeedState, FeedStatus
 
 FEED = "okx/liquidations"
@@ -140,6 +141,18 @@ def test_a_connection_that_is_replaced_leaves_no_moment_unready(state: HealthSta
         readiness.append(state.not_ready())
 
     assert readiness == [[], [], [], [], [f"feed {FEED} is not connected"]]
+
+
+def test_a_feed_that_is_connected_and_silent_makes_unready_until_it_is_heard_again(state: HealthState) -> None:
+    state.expect_feeds([FEED])
+    silent = {"okx": FeedSight(Sight.SILENT, 0, "silent: connected, and …"), "gate": FeedSight(Sight.SEEING, 0, "")}
+    heard = {"okx": FeedSight(Sight.SEEING, 0, ""), "gate": FeedSight(Sight.BLIND, 0, "closed")}
+
+    state.observe_batch([status("0#1", FeedState.CONNECTED), LiquidationFeeds(cause(), silent, ("okx",), {})])
+    assert state.not_ready() == ["feed okx/liquidations is silent: connected, and …"]
+
+    state.observe_batch([LiquidationFeeds(cause(), heard, ("gate",), {})])
+    assert state.not_ready() == []
 
 
 def test_a_poll_that_fails_does_not_make_unready(state: HealthState) -> None:

@@ -24,11 +24,13 @@ from sink_events import (
 
 from connectors.sinks.metrics import METRICS, MetricKind, Metrics, MetricsSink
 from market.events import AssetMiners, AssetPressure, Gap
+from market.feeds import FeedSight, LiquidationFeeds, Sight
 from market.raw import DeadLetter, FeedState, FeedStatus, PositionSide, Tick
 from market.readings import AbsoluteRisk, AlertChange, AlertState, CascadePhase, CascadeTransition, Severity
 
 USD = 1_000_000
 NOON_S = NOON_US / USD
+CHANNEL = "liquidations"
 
 Samples = dict[tuple[str, ...], float]
 
@@ -65,6 +67,16 @@ def knowing_score(**changes: Any) -> Any:
     return score(**(values | changes))
 
 
+def feeds(*, at_us: int = NOON_US, partition: str = "0", **sights: Sight) -> LiquidationFeeds:
+    """Return what can be seen of these venues for a minute; of each the silence can be told, but of those that are blind."""
+    return LiquidationFeeds(
+        cause(partition=partition),
+        {venue: FeedSight(sight, at_us - 60 * USD, "") for venue, sight in sights.items()},
+        tuple(venue for venue, sight in sights.items() if sight is not Sight.SEEING),
+        {venue: 120 * USD for venue, sight in sights.items() if sight is not Sight.BLIND},
+    )
+
+
 def everything() -> Metrics:
     """Make every metric have a sample."""
     metrics = Metrics()
@@ -79,6 +91,7 @@ def everything() -> Metrics:
             Gap(cause(), "okx", feed, NOON_US, NOON_US + USD, ""),
             FeedStatus(cause(), feed, "0", FeedState.CONNECTED, ""),
             FeedStatus(cause(), "okx/depth/BTC", "poll", FeedState.POLL_FAILED, ""),
+            feeds(okx=Sight.SILENT),
         ]
     )
     metrics.batch_handed_on()
@@ -266,6 +279,40 @@ def test_connections_overlap_while_one_replaces_another() -> None:
         ("okx", "liquidations", "connected"): 2,
         ("okx", "liquidations", "lost"): 2,
     }
+
+
+def test_blind_and_silent_feeds_are_shown_since_when_and_after_what_quiet_they_would_be_silent() -> None:
+    samples = after(feeds(okx=Sight.SEEING), feeds(okx=Sight.SILENT, gate=Sight.BLIND, bitmex=Sight.SEEING))
+
+    assert {name: values for name, values in samples.items() if "feed_" in name} == {
+        "cascadewatch_feed_blind": {("okx", CHANNEL): 0, ("gate", CHANNEL): 1, ("bitmex", CHANNEL): 0},
+        "cascadewatch_feed_silent": {("okx", CHANNEL): 1, ("bitmex", CHANNEL): 0},
+        "cascadewatch_feed_unseen_timestamp_seconds": {("okx", CHANNEL): NOON_S - 60, ("gate", CHANNEL): NOON_S - 60},
+        "cascadewatch_feed_silent_after_seconds": {("okx", CHANNEL): 120, ("bitmex", CHANNEL): 120},
+    }
+
+
+def test_where_no_silence_can_be_told_there_is_no_sample_of_it_but_of_what_was_found_silent_before() -> None:
+    alone = LiquidationFeeds(
+        cause(), {"okx": FeedSight(Sight.SEEING, 0, ""), "gate": FeedSight(Sight.SILENT, 0, "")}, ("gate",), {}
+    )
+
+    samples = after(alone)
+
+    assert samples["cascadewatch_feed_silent"] == {("gate", CHANNEL): 1}
+    assert "cascadewatch_feed_silent_after_seconds" not in samples
+
+
+def test_a_venue_that_is_not_expected_any_more_is_shown_no_longer_and_partitions_stand_beside_each_other() -> None:
+    samples = after(feeds(okx=Sight.SEEING, gate=Sight.SEEING), feeds(okx=Sight.SEEING), feeds(partition="1", htx=Sight.BLIND))
+
+    assert samples["cascadewatch_feed_blind"] == {("okx", CHANNEL): 0, ("htx", CHANNEL): 1}
+
+
+def test_the_newest_liquidation_of_each_venue_has_its_time() -> None:
+    samples = after(liquidation(), liquidation(at_us=NOON_US + 2 * USD), liquidation(venue="okx"))
+
+    assert samples["cascadewatch_liquidation_timestamp_seconds"] == {("binance-usdm",): NOON_S + 2, ("okx",): NOON_S}
 
 
 def test_polls_of_one_channel_fail_and_answer_each_for_itself() -> None:
