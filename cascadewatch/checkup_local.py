@@ -16,8 +16,9 @@ from prometheus_client import CollectorRegistry
 from cascadewatch.checkup import Check, Level
 from connectors.sinks.health import HealthServer, HealthServerError, HealthState
 from connectors.sources.journal import Journal, JournalError
-from flows.runtime import LOCK_NAME, PARTITION
+from flows.runtime import LOCK_NAME
 from flows.settings import Settings
+from flows.shards import PARTITION
 
 BYTEWAX_VERSION = "0.21.1"
 """The release whose behaviour was measured, and the last one there is."""

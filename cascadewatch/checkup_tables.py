@@ -11,8 +11,8 @@ from cascadewatch.checkup_local import journal_path
 from connectors.sinks.delta_tables import STORE_ERRORS, app_id
 from connectors.sinks.tables import TABLES
 from connectors.sources.journal import Journal, JournalError
-from flows.runtime import PARTITION
 from flows.settings import Settings
+from flows.shards import PARTITION
 
 _NAME = "tables"
 

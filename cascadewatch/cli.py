@@ -17,7 +17,8 @@ from cascadewatch.doctor import examine
 from cascadewatch.maintain import maintain_tables, yield_to_others
 from cascadewatch.miner_history import HistoryError, read_miner_day
 from cascadewatch.parse_frames import FrameReader
-from cascadewatch.running import replay_journal, replay_table, run_live, run_simulated
+from cascadewatch.running import finish, replay_journal, replay_table, run_live, run_simulated
+from cascadewatch.shard_answers import print_shards
 from connectors.sinks.delta_tables import DeltaTablesError
 from connectors.sinks.health import HealthServerError
 from connectors.sinks.spool import SpoolError
@@ -25,6 +26,7 @@ from connectors.sources.journal import JournalError
 from connectors.sources.registry import VENUES
 from flows.runtime import DataDirectoryError
 from flows.settings import Settings, SettingsError, load_settings
+from flows.shard_rules import ShardsError
 from views.queries import QueryError
 
 app = typer.Typer(
@@ -49,6 +51,7 @@ _EXPECTED = (
     PermissionError,
     QueryError,
     SettingsError,
+    ShardsError,
     SpoolError,
 )
 
@@ -133,6 +136,30 @@ def replay(
         replay_table(settings, source)
     else:
         replay_journal(settings, source, last=last)
+
+
+@app.command()
+@_in_one_sentence
+def drain(*, data: DataOption = None) -> None:
+    """Finish what a stopped or killed run has left: its journal, its spool; then let the number of shards change.
+
+    Nothing is received. Run it with the CASCADEWATCH_SHARD and --data of that run; without CASCADEWATCH_SHARD for an undivided
+    one. A shard that is stopped while its store answers does this by itself. See docs/scaling.md.
+    """
+    finish(_settings(data))
+
+
+@app.command()
+@_in_one_sentence
+def shards(
+    *,
+    data: DataOption = None,
+    give_up: Annotated[
+        str | None, typer.Option(help="Declare the volume of this shard, such as 1/3, lost: its assets begin anew.")
+    ] = None,
+) -> None:
+    """List the shards that divide the assets of these tables: who runs, who has handed over."""
+    print_shards(_settings(data), give_up)
 
 
 @app.command()

@@ -16,9 +16,11 @@ from rich.live import Live
 from cascadewatch.demo import simulated_endpoints, simulated_market
 from cascadewatch.logs import configure_logs
 from connectors.clock import now_us
-from flows.replay import ReplaySource, journal_source, table_source
+from connectors.sinks.delta import DeltaSink
+from flows.replay import ReplaySource
 from flows.runtime import DataDirectoryError, Runtime, stopped_by_signals
 from flows.settings import Settings, load_settings
+from flows.shards import home_of
 from views.board import Board
 from views.live import render
 
@@ -59,14 +61,15 @@ def run_simulated(settings: Settings, *, scenario: str, seed: int, seconds: floa
 
 def run_live(settings: Settings, *, seconds: float | None, is_terminal: bool, market: str = "real exchanges") -> None:
     """Watch what the settings name until stopped."""
-    configure_logs(settings.log_level, to_file=settings.data_dir / "cascadewatch.log" if is_terminal else None)
+    home = home_of(settings.data_dir, settings.own_shard)
+    configure_logs(settings.log_level, to_file=home / "cascadewatch.log" if is_terminal else None)
     board, written = Board(), _Written()
     with Runtime(settings, observers=[board.observe], sink_observers=[written]) as runtime, ExitStack() as around:
         tables = runtime.tables_sink()
         around.enter_context(stopped_by_signals(runtime, tables))
         if seconds is not None:
             around.enter_context(_stopped_after(seconds, runtime.stop.ask))
-        places = _places(settings, runtime.metrics_url)
+        places = _places(settings, home, runtime.metrics_url)
         if is_terminal:
             around.enter_context(_live_view(board, written, {"market": market, **places}))
         else:
@@ -78,25 +81,32 @@ def run_live(settings: Settings, *, seconds: float | None, is_terminal: bool, ma
 
 def replay_journal(settings: Settings, path: Path, *, last: int | None) -> None:
     """Run a journal through the flow."""
-    _replay(settings, path.resolve().parent.parent, lambda: journal_source(path, last=last))
+    _replay(settings, path.resolve().parent.parent, lambda runtime, tables: runtime.journal_replay(path, tables, last=last))
 
 
 def replay_table(settings: Settings, path: Path) -> None:
     """Run recorded rows through the flow."""
     folder = path / "tables" if (path / "tables").is_dir() else path
-    _replay(settings, path.resolve(), lambda: table_source(str(folder)))
+    _replay(settings, path.resolve(), lambda runtime, tables: runtime.table_replay(str(folder), tables))
 
 
-def _replay(settings: Settings, recorded: Path, open_source: Callable[[], ReplaySource]) -> None:
+def finish(settings: Settings) -> None:
+    """Do what a stopped or killed run has left undone, and hand over."""
+    configure_logs(settings.log_level, to_file=None)
+    written = _Written()
+    with Runtime(_on_a_free_port(settings), sink_observers=[written]) as runtime:
+        runtime.finish()
+    _last_word(settings, written)
+
+
+def _replay(settings: Settings, recorded: Path, open_source: Callable[[Runtime, DeltaSink], ReplaySource]) -> None:
     if settings.data_dir.resolve() == recorded:
         raise DataDirectoryError(f"--data {settings.data_dir} holds what is to be replayed; give a new directory")
     configure_logs(settings.log_level, to_file=None)
     written = _Written()
-    # A free port: a replay is often made beside a run, which has the one of the settings.
-    settings = settings.model_copy(update={"metrics": settings.metrics.model_copy(update={"port": 0})})
-    with Runtime(settings, sink_observers=[written]) as runtime, ExitStack() as around:
+    with Runtime(_on_a_free_port(settings), sink_observers=[written]) as runtime, ExitStack() as around:
         tables = runtime.tables_sink()
-        source = open_source()
+        source = open_source(runtime, tables)
         around.enter_context(stopped_by_signals(runtime, tables, source.stop))
         around.enter_context(
             _every(_LOG_SECONDS, lambda: _log.info("replaying", frames=source.emitted, rows=dict(written.rows)))
@@ -106,11 +116,16 @@ def _replay(settings: Settings, recorded: Path, open_source: Callable[[], Replay
     _last_word(settings, written)
 
 
-def _places(settings: Settings, metrics_url: str) -> dict[str, str]:
+def _on_a_free_port(settings: Settings) -> Settings:
+    """A replay is often made beside a run, which has the port of the settings."""
+    return settings.model_copy(update={"metrics": settings.metrics.model_copy(update={"port": 0})})
+
+
+def _places(settings: Settings, home: Path, metrics_url: str) -> dict[str, str]:
     return {
         "tables": settings.tables_uri,
         "metrics": f"{metrics_url}/metrics",
-        "journal": str(settings.data_dir / "journal"),
+        "journal": str(home / "journal"),
         "ask": f"cascadewatch tables --data {settings.data_dir}",
     }
 

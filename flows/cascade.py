@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import atexit
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,14 +22,17 @@ from bytewax.outputs import Sink
 from connectors.sinks.tables import TABLE_OF
 from connectors.sources.frame import Frame
 from connectors.sources.parse import parse_batch
+from market.events import Gap
 from market.exchanges import AddressBook
 from market.parameters import Parameters
-from market.raw import Tick
+from market.raw import DeadLetter, Tick
+from market.shards import WHOLE, Shard
 from operators.alerts import Alerts
 from operators.deltas import Deltas
 from operators.duplicates import Duplicates
 from operators.feed_watch import FeedWatch
 from operators.heartbeats import Heartbeats
+from operators.inheritance import Inheritance, asset_heir, market_heir
 from operators.lifecycle import CascadeLifecycle
 from operators.liquidation_windows import LiquidationWindowsMachine
 from operators.machine import Bunch, MachineFactory, chain_builder
@@ -41,21 +45,51 @@ from operators.stablecoins import Stablecoins
 MARKET_WIDE = "-"
 """Key of events that belong to no asset."""
 
+RECEPTION = frozenset({Gap, DeadLetter})
+"""Events of no asset that tell of a connection, not of the market: each shard has its own connections."""
+
 _ROWS = "rows"
 
 
+@dataclass(frozen=True)
+class Share:
+    """What of the market a dataflow has (docs/adr/0007).
+
+    Attributes:
+        shard: Its assets. Every shard computes what concerns the whole market; the first one writes it.
+        is_receiver: Whether what tells of connections is its to write.
+        inheritance: What it begins with where it has saved nothing yet.
+    """
+
+    shard: Shard = WHOLE
+    is_receiver: bool = True
+    inheritance: Inheritance | None = None
+
+
+EVERYTHING = Share()
+"""Of a process that has the market to itself."""
+
+
 def build(
-    source: Source[Frame], *, tables: Sink[Any], metrics: Sink[Any], parameters: Parameters, addresses: AddressBook
+    source: Source[Frame],
+    *,
+    tables: Sink[Any],
+    metrics: Sink[Any],
+    parameters: Parameters,
+    addresses: AddressBook,
+    share: Share = EVERYTHING,
 ) -> Dataflow:
-    """Return the dataflow. Live, replay and backtest differ in ``source`` and sinks only."""
+    """Return the dataflow. Live, replay and backtest differ in ``source`` and sinks only, shards in their share."""
+    market, assets = market_machines(parameters, addresses), asset_machines(parameters)
+    left = share.inheritance
     flow = Dataflow("cascadewatch")
     frames = op.input("frames", flow, source)
     raw_events = op.flat_map_batch("parse", frames, parse_batch)
-    events = op.stateful_batch("market", raw_events, chain_builder(market_machines(parameters, addresses)))
-    by_asset = op.flat_map_batch("by_asset", events, key_by_asset)
-    readings = op.stateful_batch("assets", by_asset, chain_builder(asset_machines(parameters)))
+    events = op.stateful_batch("market", raw_events, chain_builder(market) if left is None else market_heir(market, left))
+    by_asset = op.flat_map_batch("by_asset", events, keyed_by_asset(share.shard))
+    readings = op.stateful_batch("assets", by_asset, chain_builder(assets) if left is None else asset_heir(assets))
     op.output("metrics", readings, metrics)
-    rows = op.flat_map_batch("rows", readings, keep_rows)
+    rows = op.flat_map_batch("rows", readings, kept_rows(share))
     op.output("tables", rows, tables)
     return flow
 
@@ -109,6 +143,17 @@ def asset_machines(parameters: Parameters) -> Sequence[MachineFactory]:
     )
 
 
+def keyed_by_asset(shard: Shard) -> Callable[[list[tuple[str, Bunch]]], list[tuple[str, Bunch]]]:
+    """Return what bunches events anew by their asset, and drops those of other shards' assets."""
+    if shard.is_whole:
+        return key_by_asset
+
+    def key_by_own_asset(bunches: list[tuple[str, Bunch]]) -> list[tuple[str, Bunch]]:
+        return [(asset, bunch) for asset, bunch in key_by_asset(bunches) if asset == MARKET_WIDE or shard.owns(asset)]
+
+    return key_by_own_asset
+
+
 def key_by_asset(bunches: list[tuple[str, Bunch]]) -> list[tuple[str, Bunch]]:
     """Bunch events anew by their asset. Ticks end here: each asset that needs one has got its own."""
     by_asset: defaultdict[str, Bunch] = defaultdict(list)
@@ -119,7 +164,26 @@ def key_by_asset(bunches: list[tuple[str, Bunch]]) -> list[tuple[str, Bunch]]:
     return list(by_asset.items())
 
 
+def kept_rows(share: Share) -> Callable[[list[tuple[str, Bunch]]], list[tuple[str, Bunch]]]:
+    """Return what keeps the rows of some table that are this share's to write."""
+    if share.shard.is_whole:
+        return keep_rows
+    types = frozenset(event_type for event_type in TABLE_OF if _writes(share, event_type))
+
+    def keep_own_rows(bunches: list[tuple[str, Bunch]]) -> list[tuple[str, Bunch]]:
+        rows = [event for _asset, bunch in bunches for event in bunch if type(event) in types]
+        return [(_ROWS, rows)] if rows else []
+
+    return keep_own_rows
+
+
 def keep_rows(bunches: list[tuple[str, Bunch]]) -> list[tuple[str, Bunch]]:
     """Keep what is a row of some table."""
     rows = [event for _asset, bunch in bunches for event in bunch if type(event) in TABLE_OF]
     return [(_ROWS, rows)] if rows else []
+
+
+def _writes(share: Share, event_type: Any) -> bool:
+    if "asset" in event_type.__struct_fields__:
+        return True  # those of other assets have not come so far
+    return share.is_receiver if event_type in RECEPTION else share.shard.is_first

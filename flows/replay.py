@@ -83,8 +83,12 @@ class _ReplayPartition(StatefulSourcePartition[Frame, int]):
         return self._next
 
 
-def journal_source(path: Path, *, last: int | None = None) -> ReplaySource:
-    """Replay a journal file, up to frame ``last`` where given. Its name without the ending is the partition.
+def journal_source(
+    path: Path, *, last: int | None = None, partition: str | None = None, first: int | None = None
+) -> ReplaySource:
+    """Replay a journal file, up to frame ``last`` where given. Its name without the ending is the partition, or ``partition``.
+
+    It begins with the oldest frame that is there, or with frame ``first``.
 
     What is there now is replayed; frames that a run appends meanwhile are not. Replaying is safe while a run is using the
     journal: no frame is changed, the run waits for milliseconds at most, and should it trim frames before they were replayed
@@ -98,7 +102,7 @@ def journal_source(path: Path, *, last: int | None = None) -> ReplaySource:
     if not path.is_file():
         raise FileNotFoundError(f"there is no journal {path}")
     _check_is_journal(path)
-    partition = path.stem
+    name = partition or path.stem
     journal = Journal(path)
 
     def frames_from(first: int) -> Iterator[Frame]:
@@ -106,7 +110,7 @@ def journal_source(path: Path, *, last: int | None = None) -> ReplaySource:
         for sequence, (feed, payload, receive_time_us) in journal.read(first, last):
             if sequence != expected:
                 break
-            yield Frame(feed, payload, Cause(partition, sequence, receive_time_us))
+            yield Frame(feed, payload, Cause(name, sequence, receive_time_us))
             expected += 1
         wanted = journal.next_sequence if last is None else min(last + 1, journal.next_sequence)
         if expected < wanted:
@@ -114,7 +118,7 @@ def journal_source(path: Path, *, last: int | None = None) -> ReplaySource:
                 f"frame {expected} of the journal {path} has been trimmed: what is to be replayed begins with it"
             )
 
-    return ReplaySource(partition, frames_from, first_sequence=journal.first_sequence)
+    return ReplaySource(name, frames_from, first_sequence=first or journal.first_sequence)
 
 
 def _check_is_journal(path: Path) -> None:
@@ -126,7 +130,13 @@ def _check_is_journal(path: Path) -> None:
         raise JournalError(f"{path} is no journal: {error}") from error
 
 
-def table_source(uri: str, storage_options: Mapping[str, str] | None = None) -> ReplaySource:
+def table_source(
+    uri: str,
+    storage_options: Mapping[str, str] | None = None,
+    *,
+    partition: str = TABLE_PARTITION,
+    first: int | None = None,
+) -> ReplaySource:
     """Replay the rows of ``liquidations`` and ``derivatives`` in the order they were received, as partition ``replay``.
 
     Each row is a frame, numbered from 1. Between them the clock ticks at every whole second, but no longer than
@@ -138,16 +148,20 @@ def table_source(uri: str, storage_options: Mapping[str, str] | None = None) -> 
     Args:
         uri: Folder or object-store prefix that holds the tables.
         storage_options: For the object store, as delta-rs names them.
+        partition: Another name, of a shard.
+        first: Frame with which to begin.
 
     Raises:
         FileNotFoundError: Neither table is there.
         DeltaTablesError: They cannot be reached, or have other columns.
     """
     rows = recorded_rows(uri, storage_options)
-    return ReplaySource(TABLE_PARTITION, lambda first: islice(frames_of(rows()), first - 1, None))
+    return ReplaySource(
+        partition, lambda first: islice(frames_of(rows(), partition), first - 1, None), first_sequence=first or 1
+    )
 
 
-def frames_of(rows: Iterable[Row]) -> Iterator[Frame]:
+def frames_of(rows: Iterable[Row], partition: str = TABLE_PARTITION) -> Iterator[Frame]:
     """Yield rows, ordered by receive time, and the clock's ticks between and after them, as frames numbered from 1."""
     sequence = 0
     tick_us = end_us = 0  # the next tick, and until when the clock ticks; none before the first row
@@ -155,11 +169,11 @@ def frames_of(rows: Iterable[Row]) -> Iterator[Frame]:
         if tick_us <= receive_time_us:
             for due_us in range(tick_us, min(receive_time_us + 1, end_us), _SECOND_US):
                 sequence += 1
-                yield Frame(CLOCK_FEED, b"", Cause(TABLE_PARTITION, sequence, due_us))
+                yield Frame(CLOCK_FEED, b"", Cause(partition, sequence, due_us))
             tick_us = receive_time_us - receive_time_us % _SECOND_US + _SECOND_US
         sequence += 1
-        yield Frame(feed, payload, Cause(TABLE_PARTITION, sequence, receive_time_us))
+        yield Frame(feed, payload, Cause(partition, sequence, receive_time_us))
         end_us = receive_time_us + TICKS_AFTER_SECONDS * _SECOND_US + 1
     for due_us in range(tick_us, end_us, _SECOND_US):
         sequence += 1
-        yield Frame(CLOCK_FEED, b"", Cause(TABLE_PARTITION, sequence, due_us))
+        yield Frame(CLOCK_FEED, b"", Cause(partition, sequence, due_us))

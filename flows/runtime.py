@@ -7,6 +7,8 @@ import gc
 import os
 import signal
 import ssl
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,11 +22,13 @@ from bytewax.inputs import Source
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
 
-from connectors.sinks.delta import DeltaSink, DeltaTables
+from connectors import clock
+from connectors.sinks.delta import DeltaSink, DeltaTables, DeltaTablesError
 from connectors.sinks.health import HealthServer, HealthState
 from connectors.sinks.metrics import EventObserver, Metrics, MetricsSink
 from connectors.sinks.observer import SinkObserver
-from connectors.sinks.spool import Spool
+from connectors.sinks.shard_metrics import registry_of
+from connectors.sinks.spool import Spool, SpoolError
 from connectors.sources.chain.addresses import exchange_addresses
 from connectors.sources.chain.ethereum import ethereum_feed
 from connectors.sources.collector import Collection, MiningFeeds, collect
@@ -34,14 +38,16 @@ from connectors.sources.jsonrpc import ChainFeed
 from connectors.sources.registry import MINING, VENUES
 from connectors.sources.source import FrameSource, Retention, StopSignal
 from flows.cascade import build
-from flows.settings import MiningSource, Settings
-
-PARTITION = "0"
-"""Feed partition of a process that has the whole market."""
+from flows.replay import TABLE_PARTITION, ReplaySource, journal_source, table_source
+from flows.settings import MiningSource, Settings, SettingsError
+from flows.shard_rules import ShardsError
+from flows.shards import PARTITION, Place
+from flows.tenancy import Tenancy
 
 LOCK_NAME = "lock"
 _DRAIN_SECONDS = 8.0  # a stop takes ten seconds at most, as orchestrators expect
 _COLLECT_AFTER_OBJECTS = 50_000
+_SWITCH_SECONDS = 0.001  # a thread that commits hands the interpreter back to the flow after so long; by default 5 ms
 
 _log = structlog.get_logger(__name__)
 
@@ -65,7 +71,8 @@ class Runtime:
         """
         self.settings = settings
         self.stop = StopSignal()
-        self.metrics = Metrics()
+        self.tenancy = Tenancy(settings)
+        self.metrics = Metrics(registry_of(self.tenancy.shard), shards=self.tenancy.shard.count)
         self.health = HealthState()
         self._observers = observers
         self._sink_observers = sink_observers
@@ -81,7 +88,9 @@ class Runtime:
             HealthServerError: Nothing can be served at the port.
         """
         with ExitStack() as opened:
-            opened.enter_context(held(self.settings.data_dir))
+            opened.enter_context(held(self.settings.data_dir, alone=self.tenancy.shard.is_whole))
+            if not self.tenancy.shard.is_whole:
+                opened.enter_context(held(self.home))
             where = self.settings.metrics
             server = HealthServer(self.metrics.registry, self.health, host=where.host, port=where.port)
             server.start()
@@ -94,32 +103,65 @@ class Runtime:
         """Release them."""
         self._opened.close()
 
+    @property
+    def home(self) -> Path:
+        """Where journal, recovery store and spool of this process are."""
+        return self.tenancy.home
+
     def tables_sink(self) -> DeltaSink:
         """Return the sink of this process's tables."""
         settings = self.settings
         return DeltaSink(
             DeltaTables(settings.tables_uri, settings.storage_options()),
-            Spool(settings.data_dir / "spool", settings.sink.spool_limit_bytes),
+            Spool(self.home / "spool", settings.sink.spool_limit_bytes),
             commit_interval_seconds=settings.sink.commit_interval_seconds,
             observers=(self.metrics, self.health, *self._sink_observers),
         )
 
     def live_source(self, tables: DeltaSink) -> FrameSource:
-        """Return the source of everything that the settings name."""
+        """Return the source of everything that the settings name.
+
+        Raises:
+            ShardsError: This shard cannot begin now.
+            DeltaTablesError: The tables cannot be reached, or are not this program's.
+        """
         settings = self.settings
-        folder = settings.data_dir / "journal"
-        folder.mkdir(exist_ok=True)
+        place = self.tenancy.settle(was_undivided=lambda: self._was_undivided(tables))
+        place.journal.parent.mkdir(exist_ok=True)
         collection = collection_of(settings)
         self.health.expect_feeds(f"{name}/liquidations" for name in settings.venues)
         return FrameSource(
-            partition=PARTITION,
-            journal_path=folder / f"{PARTITION}.db",
+            partition=place.partition,
+            journal_path=place.journal,
             collect=lambda inbox: collect(collection, inbox),
-            committed=lambda: tables.highest_sequence(PARTITION),
+            committed=lambda: tables.highest_sequence(place.partition),
             stop=self.stop,
             retention=Retention(settings.journal.retention_seconds, settings.journal.limit_bytes),
             observer=_SourceObservers(self.metrics, self.health),
         )
+
+    def journal_replay(self, path: Path, tables: DeltaSink, *, last: int | None) -> ReplaySource:
+        """Return the source that replays a journal, up to frame ``last`` where given.
+
+        Raises:
+            ShardsError: This shard cannot begin now.
+            JournalError: It cannot be opened, or is none.
+            FileNotFoundError: There is no such file.
+        """
+        place = self.tenancy.settle(recording=path.stem, was_undivided=lambda: tables.highest_sequence(path.stem) > 0)
+        return journal_source(path, last=last, partition=place.partition, first=_first_of(place))
+
+    def table_replay(self, uri: str, tables: DeltaSink) -> ReplaySource:
+        """Return the source that replays recorded rows.
+
+        Raises:
+            ShardsError: This shard cannot begin now.
+            FileNotFoundError: There are no such tables.
+            DeltaTablesError: They cannot be reached, or have other columns.
+        """
+        recording = TABLE_PARTITION
+        place = self.tenancy.settle(recording=recording, was_undivided=lambda: tables.highest_sequence(recording) > 0)
+        return table_source(uri, partition=place.partition, first=_first_of(place))
 
     def flow(self, source: Source[Frame], tables: DeltaSink) -> Dataflow:
         """Return the dataflow between them."""
@@ -129,28 +171,84 @@ class Runtime:
             metrics=MetricsSink(self.metrics.observe_batch, self.health.observe_batch, *self._observers),
             parameters=self.settings.parameters,
             addresses=self._addresses,
+            share=self.tenancy.share,
         )
 
     def run(self, source: Source[Frame], tables: DeltaSink) -> None:
         """Run until the source ends or a stop is asked for, then commit what is spooled. The main thread's, as Bytewax wants.
+
+        Where shards divide the market, it then also emits what was journaled meanwhile and hands over. What cannot be done in
+        the time that a stop has is left to the next start, which carries on.
 
         Raises:
             DeltaTablesError: The tables are not this program's.
             JournalError: The journal does not fit the saved state or the tables.
             SpoolError: The spool cannot be read or written.
         """
-        _spare_the_collector()
+        _tune_interpreter()
+        self._run(source, tables)
+        deadline = clock.monotonic_seconds() + _DRAIN_SECONDS
+        if not self.drain(tables) or self.tenancy.place.tenure is None:
+            return
+        try:
+            if self.tenancy.place.journal.is_file():
+                self._emit_rest(deadline - clock.monotonic_seconds())
+            self.tenancy.hand_over()
+        except (ShardsError, DeltaTablesError, SpoolError) as error:
+            _log.warning("not_handed_over", error=str(error), remedy="only before the number of shards changes: drain")
+
+    def drain(self, tables: DeltaSink) -> bool:
+        """Commit what is spooled, after the flow has ended; what the store does not take waits for the next start."""
+        is_drained = tables.drain(_DRAIN_SECONDS)
+        if not is_drained:
+            _log.warning("rows_left_in_spool", error=tables.last_error, remedy="start again: they are committed then")
+        return is_drained
+
+    def finish(self) -> None:
+        """Emit all that a stopped or killed process has journaled, commit it, and hand over; nothing is received.
+
+        Raises:
+            ShardsError: There is nothing to finish, or it cannot be finished now.
+            DeltaTablesError: The tables are not this program's.
+            JournalError: The journal does not fit the saved state.
+            SpoolError: The spool cannot be read or written.
+        """
+        if self.tenancy.settle(may_begin=False).tenure is None:
+            self.tenancy.adopt()
+        self._emit_rest()
+        self.tenancy.hand_over()
+
+    def _run(self, source: Source[Frame], tables: DeltaSink) -> None:
         cli_main(
             self.flow(source, tables),
             epoch_interval=timedelta(seconds=self.settings.epoch_seconds),
-            recovery_config=recovery(self.settings.data_dir),
+            recovery_config=recovery(self.home),
         )
-        self.drain(tables)
 
-    def drain(self, tables: DeltaSink) -> None:
-        """Commit what is spooled, after the flow has ended; what the store does not take waits for the next start."""
-        if not tables.drain(_DRAIN_SECONDS):
-            _log.warning("rows_left_in_spool", error=tables.last_error, remedy="start again: they are committed then")
+    def _emit_rest(self, seconds: float | None = None) -> None:
+        """Emit what is in the journal and was not emitted, and commit it.
+
+        Args:
+            seconds: What is left after so long stays; None emits all.
+
+        Raises:
+            ShardsError: The store does not take its rows.
+        """
+        place = self.tenancy.place
+        is_receiver = place.journal.is_file()
+        source = journal_source(place.journal) if is_receiver else ReplaySource(place.partition, lambda _first: iter(()))
+        tables = self.tables_sink()
+        with ExitStack() as around:
+            if seconds is not None:
+                timer = threading.Timer(max(0.0, seconds), source.stop)
+                timer.start()
+                around.callback(timer.cancel)
+            self._run(source, tables)
+        if not self.drain(tables):
+            raise ShardsError(f"the store does not take the rows in the spool: {tables.last_error}")
+
+    def _was_undivided(self, tables: DeltaSink) -> bool:
+        return (self.settings.data_dir / "journal" / f"{PARTITION}.db").exists() or tables.highest_sequence(PARTITION) > 0
 
 
 @dataclass(frozen=True)
@@ -174,16 +272,19 @@ class _SourceObservers:
         self.metrics.journal_size(size_bytes, frames)
 
 
-def _spare_the_collector() -> None:
-    """Look for reference cycles rarely: events make none, and looking at the default rate halves the throughput."""
+def _tune_interpreter() -> None:
+    """Look for reference cycles rarely: events make none, and looking at the default rate halves the throughput.
+
+    And let threads change places quickly."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER_OBJECTS, 20, 20)
+    sys.setswitchinterval(_SWITCH_SECONDS)
 
 
-def recovery(data_dir: Path) -> RecoveryConfig:
+def recovery(home: Path) -> RecoveryConfig:
     """Return where state is saved, made at first use."""
-    folder = data_dir / "recovery"
+    folder = home / "recovery"
     folder.mkdir(exist_ok=True)
     if not any(folder.glob("part-*.sqlite3")):
         init_db_dir(folder, 1)
@@ -224,6 +325,7 @@ def collection_of(settings: Settings) -> Collection:
     return Collection(
         venues=venues,
         watched_assets=frozenset(settings.parameters.watch.watched_assets),
+        owns=settings.own_shard.owns,
         chain=_chain(settings),
         mining=_mining(settings),
         ssl_context=_trusting(settings.ca_file) if settings.ca_file is not None else None,
@@ -231,8 +333,8 @@ def collection_of(settings: Settings) -> Collection:
 
 
 @contextmanager
-def held(data_dir: Path) -> Iterator[None]:
-    """Hold a data directory for this process alone; it is made when missing.
+def held(data_dir: Path, *, alone: bool = True) -> Iterator[None]:
+    """Hold a data directory, or only keep everybody from holding it alone; it is made when missing.
 
     Raises:
         DataDirectoryError: It is in use or cannot be written.
@@ -245,7 +347,7 @@ def held(data_dir: Path) -> Iterator[None]:
             f"cannot write the data directory {data_dir}: {error.strerror}; choose another with --data"
         ) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except OSError as error:
         os.close(lock)
         raise DataDirectoryError(
@@ -257,15 +359,28 @@ def held(data_dir: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def _first_of(place: Place) -> int | None:
+    """Return the frame of a recording with which a shard begins that carries on the work of others."""
+    return place.tenure.next_sequence if place.tenure is not None and place.predecessors else None
+
+
 def _endpoints(settings: Settings, venue: str) -> Endpoints:
     replaced = settings.endpoints.get(venue)
     return VENUES[venue].endpoints if replaced is None else Endpoints(replaced.rest_url, replaced.websocket_url)
 
 
 def _trusting(ca_file: Path) -> ssl.SSLContext:
-    """Trust a private certificate authority besides the system's."""
+    """Trust a private certificate authority besides the system's.
+
+    Raises:
+        SettingsError: The file holds no certificate.
+    """
     context = ssl.create_default_context()
-    context.load_verify_locations(ca_file)
+    try:
+        context.load_verify_locations(ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        words = f"{ca_file}: {error.strerror or error}"
+        raise SettingsError(f"ca_file {words}; it must name a PEM file with the authority's certificate") from error
     return context
 
 

@@ -36,6 +36,7 @@ from connectors.sources.registry import VENUES
 from flows.parameter_rules import sensible, spelled_out, texts_of
 from flows.settings_errors import lines_of
 from market.parameters import Parameters
+from market.shards import WHOLE, Shard
 
 ENV_PREFIX = "CASCADEWATCH_"
 CONFIG_VARIABLE = "CASCADEWATCH_CONFIG"
@@ -91,6 +92,10 @@ def _none_by_name(value: Any) -> Any:
 def _for_known_venues(endpoints: dict[str, EndpointSettings]) -> dict[str, EndpointSettings]:
     unknown = sorted(set(endpoints) - set(VENUES))
     if unknown:
+def _spelt_shard(text: str) -> str:
+    return str(Shard.parse(text.strip()))
+
+
         raise ValueError(f"unknown venue {', '.join(unknown)}; allowed: {', '.join(VENUES)}")
     return endpoints
 
@@ -216,6 +221,9 @@ class Settings(BaseSettings):
         default_factory=dict, description="by venue, when not the vendor's own address"
     )
     chain: ChainSettings = ChainSettings()
+    shard: Annotated[str, AfterValidator(_spelt_shard)] | None = Field(
+        default=None, description="i/n: have the assets of shard i of n only, i from 0 to n - 1; see docs/scaling.md"
+    )
     mining: MiningSettings = MiningSettings()
     metrics: MetricsSettings = MetricsSettings()
     journal: JournalSettings = JournalSettings()
@@ -240,6 +248,11 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
+    @property
+    def own_shard(self) -> Shard:
+        """The share of the assets that this process has."""
+        return WHOLE if self.shard is None else Shard.parse(self.shard)
+
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,

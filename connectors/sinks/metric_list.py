@@ -107,6 +107,8 @@ JOURNAL_BYTES = _gauge("journal_bytes", "Size of the journal")
 JOURNAL_FRAMES = _gauge("journal_frames", "Frames in the journal")
 BATCH_TIMESTAMP = _gauge("batch_timestamp_seconds", "When the flow last handed on a batch")
 
+SHARDS = _gauge("shards", "Shards among which the assets are divided; 1 where they are not")
+
 # How the sink fares.
 ROWS_SPOOLED = _counter("rows_spooled_total", "Rows made durable on the local disk", "table")
 ROWS_COMMITTED = _counter("rows_committed_total", "Rows appended to Delta tables", "table")

@@ -29,8 +29,10 @@ EventObserver = Callable[[Iterable[Any]], None]
 class Metrics:
     """All metrics, on one registry. Observes events, the source and the sink; its methods may be called on any thread."""
 
-    def __init__(self, registry: CollectorRegistry | None = None, *, max_assets: int = DEFAULT_MAX_ASSETS) -> None:
-        """Register everything; without a registry a fresh one is made."""
+    def __init__(
+        self, registry: CollectorRegistry | None = None, *, max_assets: int = DEFAULT_MAX_ASSETS, shards: int = 1
+    ) -> None:
+        """Register everything; without a registry a fresh one is made. ``shards``: among which the assets are divided."""
         self.registry = registry if registry is not None else CollectorRegistry()
         self._events = EventMetrics(max_assets)
         self.registry.register(self._events)
@@ -41,6 +43,7 @@ class Metrics:
         self._journal_bytes = self._gauge(m.JOURNAL_BYTES)
         self._journal_frames = self._gauge(m.JOURNAL_FRAMES)
         self._batch_timestamp = self._gauge(m.BATCH_TIMESTAMP)
+        self._gauge(m.SHARDS).set(shards)
         self._rows_spooled = self._counter(m.ROWS_SPOOLED)
         self._rows_committed = self._counter(m.ROWS_COMMITTED)
         self._spool_bytes = self._gauge(m.SPOOL_BYTES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,10 +44,15 @@ class MiningFeeds:
 
 @dataclass(frozen=True)
 class Collection:
-    """All that one process receives."""
+    """All that one process receives.
+
+    Attributes:
+        owns: Says of an asset whether this process wants its contracts, where a venue allows to choose.
+    """
 
     venues: Sequence[tuple[Venue, Endpoints]]
     watched_assets: frozenset[str]
+    owns: Callable[[str], bool] = lambda _asset: True
     chain: ChainFeed | None = None
     mining: MiningFeeds | None = None
     ssl_context: ssl.SSLContext | None = None
@@ -115,9 +120,12 @@ class _Desk:
         return [event for event in events if isinstance(event, RawInstrument)]
 
     def _start(self, instruments: list[RawInstrument]) -> None:
-        watched = [item for item in instruments if self._is_watched(item)]
+        # Where contracts are subscribed one by one and none is ours, one all the same: to know whether the venue is there.
+        ours = [item for item in instruments if self._collection.owns(_asset_of(item.base))] or instruments[:1]
+        settled_in = {_asset_of(item.settle) for item in ours if item.kind is ContractKind.QUANTO}
+        watched = [item for item in instruments if self._is_watched(item, settled_in)]
         wanted: list[WebSocketFeed | PollFeed] = [
-            *self._venue.websockets(self._endpoints, instruments),
+            *self._venue.websockets(self._endpoints, ours),
             *self._venue.polls(self._endpoints, watched),
         ]
         for feed in wanted:
@@ -148,10 +156,12 @@ class _Desk:
         version = self._versions[_place(feed)]
         return feed if version == 1 else replace(feed, connection=f"{feed.connection}#v{version}")
 
-    def _is_watched(self, instrument: RawInstrument) -> bool:
-        asset, _multiplier = split_multiplier(instrument.base)
+    def _is_watched(self, instrument: RawInstrument, settled_in: set[str]) -> bool:
+        """Say whether a contract is polled: one of ours, or one by whose price ours are settled."""
+        asset = _asset_of(instrument.base)
         return (
-            asset in self._collection.watched_assets
+            (self._collection.owns(asset) or asset in settled_in)
+            and asset in self._collection.watched_assets
             and instrument.is_perpetual
             and (instrument.quote in _WATCHED_QUOTES or instrument.kind is ContractKind.INVERSE)
         )
@@ -161,6 +171,11 @@ class _Desk:
         done, _running = await asyncio.wait(self._running.values(), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+
+
+def _asset_of(currency: str) -> str:
+    asset, _multiplier = split_multiplier(currency)
+    return asset
 
 
 def _place(feed: WebSocketFeed | PollFeed) -> tuple[str, str]:
