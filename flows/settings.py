@@ -85,6 +85,10 @@ def _confirmations(value: Any) -> int | Literal["finalized"]:
     return int(text)
 
 
+def _spelt_shard(text: str) -> str:
+    return str(Shard.parse(text.strip()))
+
+
 def _none_by_name(value: Any) -> Any:
     return None if value == "none" else value  # TOML has no other word for it
 
@@ -92,10 +96,6 @@ def _none_by_name(value: Any) -> Any:
 def _for_known_venues(endpoints: dict[str, EndpointSettings]) -> dict[str, EndpointSettings]:
     unknown = sorted(set(endpoints) - set(VENUES))
     if unknown:
-def _spelt_shard(text: str) -> str:
-    return str(Shard.parse(text.strip()))
-
-
         raise ValueError(f"unknown venue {', '.join(unknown)}; allowed: {', '.join(VENUES)}")
     return endpoints
 
@@ -214,6 +214,9 @@ class Settings(BaseSettings):
     )
 
     data_dir: Folder = Field(default=Path("data"), description="journal, spool, recovery and, by default, tables")
+    shard: Annotated[str, AfterValidator(_spelt_shard)] | None = Field(
+        default=None, description="i/n: have the assets of shard i of n only, i from 0 to n - 1; see docs/scaling.md"
+    )
     venues: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_known_venues)] = Field(
         default=tuple(VENUES), description="exchanges to watch, as a list or separated by commas"
     )
@@ -221,9 +224,6 @@ class Settings(BaseSettings):
         default_factory=dict, description="by venue, when not the vendor's own address"
     )
     chain: ChainSettings = ChainSettings()
-    shard: Annotated[str, AfterValidator(_spelt_shard)] | None = Field(
-        default=None, description="i/n: have the assets of shard i of n only, i from 0 to n - 1; see docs/scaling.md"
-    )
     mining: MiningSettings = MiningSettings()
     metrics: MetricsSettings = MetricsSettings()
     journal: JournalSettings = JournalSettings()
@@ -241,6 +241,11 @@ class Settings(BaseSettings):
         """Where the tables are."""
         return self.sink.tables_uri or str(self.data_dir / "tables")
 
+    @property
+    def own_shard(self) -> Shard:
+        """The share of the assets that this process has."""
+        return WHOLE if self.shard is None else Shard.parse(self.shard)
+
     def storage_options(self) -> dict[str, str]:
         """Return what the object store wants, in plain text: for delta-rs, never for a log."""
         return {name: value.get_secret_value() for name, value in self.sink.storage_options.items()}
@@ -248,11 +253,6 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-    @property
-    def own_shard(self) -> Shard:
-        """The share of the assets that this process has."""
-        return WHOLE if self.shard is None else Shard.parse(self.shard)
-
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
