@@ -32,6 +32,7 @@ from market.events import Liquidation
 
 _SETTLE_SECONDS = 1.5
 _WARM_UP_SECONDS = 3.0
+_LONG_SECONDS = 0.005
 _FEED = "binance-usdm/liquidations"
 
 
@@ -69,8 +70,11 @@ def _serve(pipe: Connection, rate: int, count: int, sent: Any) -> None:
         start = time.monotonic()
         for number, text in enumerate(payloads):
             due = start + number / rate
-            while (ahead := due - time.monotonic()) > 0:  # noqa: ASYNC110 - it waits for a time
-                await asyncio.sleep(ahead if ahead > 0.001 else 0)
+            ahead = due - time.monotonic()
+            if ahead > _LONG_SECONDS:
+                await asyncio.sleep(ahead - _LONG_SECONDS)
+            # The loop's own sleep is a millisecond coarse; spinning would take one of the cores from the flow.
+            time.sleep(max(0.0, due - time.monotonic()))  # noqa: ASYNC251 - nothing else is to be done here
             sent[number] = time.monotonic()
             await socket.send(_stamped(text))
         await asyncio.sleep(60)

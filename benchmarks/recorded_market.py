@@ -12,7 +12,7 @@ from connectors.sources.journal import FrameRow, Journal
 
 START_US = 1_767_225_600_000_000  # 2026-01-01
 _GROUP_FRAMES = 200
-_TICK_US = 100_000
+_TICK_US = 50_000
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Load:
 
     Attributes:
         events: Liquidations in all.
-        per_second: Of the market's own clock; with it come ten ticks a second.
+        per_second: Of the market's own clock; with it come twenty ticks a second.
         assets: Spread over so many, heavy-tailed as markets are: the first has the most.
     """
 
@@ -48,7 +48,7 @@ def write_journal(path: Path, load: Load) -> int:
 
 
 def frames(load: Load) -> Iterator[FrameRow]:
-    """Yield contracts, then liquidations with ten ticks a second. Two in five events are Bybit's, in arrays of three."""
+    """Yield contracts, then liquidations with twenty ticks a second. Two in five events are Bybit's, in arrays of three."""
     chance = random.Random(load.seed)
     assets = [f"C{number}" for number in range(load.assets)]
     weights = [1 / (rank + 1) for rank in range(load.assets)]

@@ -6,6 +6,7 @@ with the most of them had. A frame is told from another by its sequence.
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -194,7 +195,8 @@ class Duplicates:
         added_keys = self._dropped_keys + len(self._seen)
         new_keys = min(added_keys - self._saved_keys, len(self._seen))
         if new_keys:
-            self._parts.append((new_keys, msgspec.msgpack.encode(self._newest_keys(new_keys))))
+            encoded = msgspec.msgpack.encode(self._newest_keys(new_keys))
+            self._parts.append((new_keys, zlib.compress(encoded, 1)))
         self._saved_keys = added_keys
         in_parts = sum(keys for keys, _part in self._parts)
         while self._parts and in_parts - self._parts[0][0] >= len(self._seen):
@@ -203,7 +205,7 @@ class Duplicates:
     def _restore(self, head: _Head, parts: Iterable[bytes]) -> None:
         groups = []
         for part in parts:
-            part_groups = _PART.decode(part)
+            part_groups = _PART.decode(zlib.decompress(part))
             self._parts.append((sum(len(keys) for _end_us, keys in part_groups), part))
             groups += part_groups
         forgotten = sum(keys for keys, _part in self._parts) - head.keys

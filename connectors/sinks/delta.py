@@ -34,7 +34,7 @@ __all__ = [
 DEFAULT_COMMIT_INTERVAL_SECONDS = 5.0
 
 _PARTITION = "rows"
-_CHUNK_CELLS = 4_000  # turned into Arrow at once: a millisecond or two, so that no event behind waits for long
+_CHUNK_CELLS = 2_000  # turned into Arrow at once: a millisecond or two, so that no event behind waits for long
 
 
 class RowOrderError(Exception):

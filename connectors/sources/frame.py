@@ -7,7 +7,7 @@ import msgspec
 from market.raw import Cause
 
 CLOCK_FEED = "clock"
-"""Ticks: ten a second, empty payload."""
+"""Ticks: twenty a second, empty payload."""
 
 STATUS_FEED = "status"
 """What became of connections and polls: JSON written by :mod:`connectors.sources.inbox`."""
