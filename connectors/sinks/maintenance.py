@@ -7,13 +7,16 @@ What makes this safe without any lock is the table's own log: every change is a 
 - Deleting expired days, and setting properties, breaks the handle that a writer holds; the writer opens the table anew.
 - Files go only when no version younger than the retention needs them, and log entries only below a checkpoint. Transaction
   ids are in every checkpoint.
-- Two of these at once: one of them finds that the other was quicker, and leaves that step to it.
+- Two of these at once: delta-rs 1.6.6 lets two mergers of the same files both commit, which doubles every row in them. So
+  whoever merges first writes its name into the table's metadata, and merges only from versions that bear it: a merger that
+  began before then fails (the metadata changed), and one that was overtaken sees another name and leaves the rest to it.
 - Killed anywhere: each step is one commit, or deletes what nobody needs. A file that was never committed goes once it is older
   than the retention.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
@@ -41,6 +44,8 @@ DEFAULT_TARGET_FILE_BYTES = 128 * 1024 * 1024
 _TRIES = 3  # of a step that another process, the flow or another maintenance, disturbed
 _COMMIT = CommitProperties(max_commit_retries=100)  # the flow commits all the while; each lost race costs a retry
 
+_MERGER = "cascadewatch.merger"  # the table property that says who may merge files
+
 # Log entries are removed in a step of their own; by default every single commit would look for expired ones.
 _AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 
@@ -52,6 +57,10 @@ Progress = Callable[[str, int, int], None]
 
 class MaintenanceError(DeltaTablesError):
     """What is asked for could take files from under a writer or a reader."""
+
+
+class _OvertakenError(Exception):
+    """Another process became the merger."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,7 @@ class TableMaintenance:
         self._now_us = now_us
         self._first_day = rules.first_day(self.name, now_us)
         self._progress = progress
+        self._id = uuid.uuid4().hex
         self._left_to_others: list[str] = []
 
     def plan(self) -> TableReport:
@@ -250,14 +260,27 @@ class TableMaintenance:
     def _merge(self) -> int:
         """Merge small files, a commit per day, so that little is done twice after a kill; returns how many were merged."""
         days = list(self._small(data_files(self._opened())))
+        if not days or not self._undisturbed("merging files", self._become_the_merger):
+            return 0
         merged = 0
         for done, day in enumerate(days):
             self._tell(f"merging files of {day}", done, len(days))
-            merged += self._undisturbed(f"merging files of {day}", partial(self._merge_day, day)) or 0
+            try:
+                merged += self._undisturbed(f"merging files of {day}", partial(self._merge_day, day)) or 0
+            except _OvertakenError:
+                self._left_to_others.append("merging files")
+                break
         return merged
 
+    def _become_the_merger(self) -> bool:
+        self._opened().alter.set_table_properties({_MERGER: self._id}, raise_if_not_exists=False)
+        return True
+
     def _merge_day(self, day: date) -> int:
-        metrics = self._opened().optimize.compact(
+        table = self._opened()
+        if table.metadata().configuration.get(_MERGER) != self._id:
+            raise _OvertakenError
+        metrics = table.optimize.compact(
             partition_filters=[(PARTITION_BY, "=", str(day))],
             target_size=self._rules.target_file_bytes,
             max_concurrent_tasks=1,  # the flow may be on the same machine: rather longer than in its way
