@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 
 from simulator.ethereum import SimulatedEthereum
+from simulator.instruments import VENUES
 from simulator.market import STEP_MS
 from simulator.mining import SimulatedMining
 from simulator.scenarios import DEFAULT_SCENARIO, SCENARIOS
@@ -52,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
             "  curl 'URL/truth?venue=okx&published=true'\n\n"
             "to compare exactly: let it liquidate nobody any more and publish the rest, then read the truth\n"
             "  curl -X POST URL/control/stop-liquidations\n\n"
+            "a venue that accepts, acknowledges, answers pings and says nothing, as a retired endpoint does\n"
+            "  curl -X POST 'URL/control/retire?venue=okx'      and back: URL/control/revive?venue=okx\n\n"
             "examples:\n"
             "  python -m simulator --scenario burst --seed 7 --port 8900\n"
             "  python -m simulator --scenario long-cascade --seconds 60 --wait"
@@ -63,6 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--speed", type=_speed, default=1.0, help=f"simulated seconds per second, up to {STEP_MS} (default 1)")
     parser.add_argument("--seconds", type=_positive, default=None, help="end after so many seconds")
     parser.add_argument("--wait", action="store_true", help="stand still until every venue has a subscriber")
+    parser.add_argument(
+        "--retire",
+        metavar="VENUE",
+        choices=VENUES,
+        action="append",
+        default=[],
+        help="this venue says nothing from the start on",
+    )
     parser.add_argument("--parent-pipe", action="store_true", help="end when stdin is closed: no orphan outlives its parent")
     return parser
 
@@ -97,7 +108,9 @@ async def _serve(options: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stop.set)
     if options.parent_pipe:
         threading.Thread(target=_watch_stdin, args=(loop, stop), daemon=True).start()
-    simulation = Simulation(SCENARIOS[options.scenario], options.seed, speed=options.speed, waits=options.wait)
+    simulation = Simulation(
+        SCENARIOS[options.scenario], options.seed, speed=options.speed, waits=options.wait, retired=options.retire
+    )
     today = dt.datetime.now(dt.timezone.utc).date()
     mining = SimulatedMining(options.seed, today, price=simulation.bitcoin_price, clock=time.time)
     simulation.mount(SimulatedEthereum(options.seed), mining)

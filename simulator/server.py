@@ -10,6 +10,7 @@
 ``GET /control/state``   where the simulation is
 ``POST /control/stop-liquidations``   nobody is liquidated any more; answers when all that happened has been published
 ``POST /control/start``   ends ``--wait``
+``POST /control/retire?venue=okx``   the venue acknowledges everything and publishes nothing; ``/control/revive`` ends that
 ===================  ===========================================================================================
 
 Faults of REST answers would be a middleware here, those on sockets a step in ``sockets.Connection.send``.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Protocol
 
 from aiohttp import web
@@ -47,7 +48,9 @@ class Part(Protocol):
 class Simulation:
     """A market, its venues and their server."""
 
-    def __init__(self, scenario: Scenario, seed: int, *, speed: float = 1.0, waits: bool = False) -> None:
+    def __init__(
+        self, scenario: Scenario, seed: int, *, speed: float = 1.0, waits: bool = False, retired: Collection[str] = ()
+    ) -> None:
         """Build everything; nothing moves yet.
 
         Args:
@@ -55,11 +58,12 @@ class Simulation:
             seed: Decides everything that happens.
             speed: Simulated seconds per second.
             waits: The market stands still until every venue has a subscriber.
+            retired: Venues that acknowledge everything and publish nothing.
         """
         self.scenario, self.seed = scenario, seed
         market = Market(universe(wall_ms()), scenario, seed)
         self.exchange = Exchange(market, speed=speed)
-        self.hub = Hub(self.exchange.was_subscribed)
+        self.hub = Hub(self.exchange.was_subscribed, retired)
         quotes = Quotes(market, seed)
         binance, bybit, okx = Binance(self.hub, quotes), Bybit(self.hub, quotes), Okx(self.hub, quotes)
         self.exchange.connect(
@@ -100,6 +104,8 @@ class Simulation:
                 web.get("/control/state", self._state),
                 web.post("/control/stop-liquidations", self._stop_liquidations),
                 web.post("/control/start", self._start),
+                web.post("/control/retire", self._retire),
+                web.post("/control/revive", self._revive),
             ]
         )
         application.cleanup_ctx.append(self._move)
@@ -131,9 +137,7 @@ class Simulation:
 
     async def _truth(self, request: web.Request) -> web.Response:
         only_published = request.query.get("published") == "true"
-        wanted = request.query.get("venue")
-        if wanted is not None and wanted not in VENUES:
-            raise web.HTTPBadRequest(text=f"unknown venue {wanted}; one of {', '.join(VENUES)}")
+        wanted = _venue(request) if "venue" in request.query else None
         venues: dict[str, list[object]] = {venue: [] for venue in VENUES if wanted in {None, venue}}
         for record in self.exchange.truth.records(venue=wanted, only_published=only_published):
             venues[record.liquidation.instrument.venue].append(record.to_json())
@@ -156,6 +160,14 @@ class Simulation:
         self.exchange.start()
         return web.json_response(self._where(), dumps=to_text)
 
+    async def _retire(self, request: web.Request) -> web.Response:
+        self.hub.retired.add(_venue(request))
+        return web.json_response(self._where(), dumps=to_text)
+
+    async def _revive(self, request: web.Request) -> web.Response:
+        self.hub.retired.discard(_venue(request))
+        return web.json_response(self._where(), dumps=to_text)
+
     def _where(self) -> dict[str, object]:
         market = self.exchange.market
         return {
@@ -170,7 +182,16 @@ class Simulation:
             "is_frozen": market.is_frozen,
             "is_idle": self.exchange.is_idle,
             "connections": len(self.hub),
+            "retired": sorted(self.hub.retired),
         }
+
+
+def _venue(request: web.Request) -> str:
+    """Return the venue that a request names; refuse one that there is not."""
+    wanted = request.query.get("venue", "")
+    if wanted not in VENUES:
+        raise web.HTTPBadRequest(text=f"unknown venue {wanted}; one of {', '.join(VENUES)}")
+    return wanted
 
 
 def _raise_failure(task: asyncio.Future[None]) -> None:

@@ -95,10 +95,14 @@ Reader = Callable[[Connection, str], None]
 
 
 class Hub:
-    """All connections and their subscriptions. A topic is a venue id and a name of that venue's own."""
+    """All connections and their subscriptions. A topic is a venue id and a name of that venue's own.
 
-    def __init__(self, on_subscribe: Callable[[str], None]) -> None:
+    A venue that is retired accepts connections, acknowledges subscriptions, answers pings, and publishes nothing.
+    """
+
+    def __init__(self, on_subscribe: Callable[[str], None], retired: Iterable[str] = ()) -> None:
         """Begin without clients; ``on_subscribe`` hears the venue id of every subscription."""
+        self.retired = set(retired)
         self._on_subscribe = on_subscribe
         self._subscribers: dict[tuple[str, str], dict[str, Connection]] = {}
         self._connections: dict[str, Connection] = {}
@@ -115,8 +119,8 @@ class Hub:
         self._subscribers.get((venue, topic), {}).pop(connection.id, None)
 
     def subscribers(self, venue: str, topic: str) -> Iterable[Connection]:
-        """Return who has the topic."""
-        return tuple(self._subscribers.get((venue, topic), {}).values())
+        """Return who is sent what is published of the topic."""
+        return () if venue in self.retired else tuple(self._subscribers.get((venue, topic), {}).values())
 
     def __len__(self) -> int:
         """Count connections."""
