@@ -77,12 +77,16 @@ class MachineChain(StatefulBatchLogic[Bunch, Bunch, tuple[object, ...]]):
 def _walk(items: Iterable[Any], routes: dict[type, _Route], emit: Callable[[Any], None]) -> None:
     """Hand each item to its next machine, and what comes of it to the ones behind; emit what nobody owns any more."""
     for item in items:
-        route = routes.get(type(item))
-        if route is None:
-            emit(item)
-        else:
+        behind = routes
+        while (route := behind.get(type(item))) is not None:
             handler, behind = route
-            _walk(handler(item), behind, emit)
+            outputs = handler(item)
+            if type(outputs) is not tuple or len(outputs) != 1:
+                _walk(outputs, behind, emit)
+                break
+            (item,) = outputs  # noqa: PLW2901 - what a machine passes on as one needs no call of its own: most do
+        else:
+            emit(item)
 
 
 def chain_builder(factories: Sequence[MachineFactory]) -> Callable[[tuple[object, ...] | None], MachineChain]:
