@@ -20,7 +20,10 @@ MAX_SUM_MICROS = 2**62
 NEVER_US = 2**62
 """Later than any time."""
 
-_MANY = 8  # new events: where NumPy begins to pay, as measured
+# Where NumPy begins to pay, as measured.
+_MANY_TO_SORT = 48
+_MANY_TO_SUM = 24
+_MANY_TO_ADD = 128
 
 
 class Totals(NamedTuple):
@@ -73,15 +76,10 @@ class Ledger:
 
     def insert(self, times: list[int], notionals: list[int], codes: list[int]) -> None:
         """Put events in their places, given in any order: one list per property."""
-        if len(times) < _MANY:
-            for time_us, notional, code in zip(times, notionals, codes, strict=True):
-                position = bisect_right(self.times, time_us)
-                self.times.insert(position, time_us)
-                self.notionals.insert(position, notional)
-                self.codes.insert(position, code)
-                self._unsettle(position)
-            return
         position = bisect_right(self.times, min(times))
+        if len(self.times) - position + len(times) < _MANY_TO_SORT:
+            self._insert_few(position, times, notionals, codes)
+            return
         all_times = np.concatenate((_integers(self.times[position:]), _integers(times)))
         all_notionals = np.concatenate((_integers(self.notionals[position:]), _integers(notionals)))
         all_codes = np.frombuffer(self.codes[position:] + bytes(codes), dtype=np.uint8)
@@ -90,6 +88,17 @@ class Ledger:
         self.times.frombytes(all_times[order].tobytes())
         self.notionals.frombytes(all_notionals[order].tobytes())
         self.codes += all_codes[order].tobytes()
+        self._unsettle(position)
+
+    def _insert_few(self, position: int, times: list[int], notionals: list[int], codes: list[int]) -> None:
+        all_times = self.times[position:].tolist() + times
+        all_notionals = self.notionals[position:].tolist() + notionals
+        all_codes = [*self.codes[position:], *codes]
+        order = sorted(range(len(all_times)), key=all_times.__getitem__)
+        del self.times[position:], self.notionals[position:], self.codes[position:]
+        self.times.extend([all_times[place] for place in order])
+        self.notionals.extend([all_notionals[place] for place in order])
+        self.codes.extend([all_codes[place] for place in order])
         self._unsettle(position)
 
     def _unsettle(self, position: int) -> None:
@@ -114,7 +123,7 @@ class Ledger:
             return self.update()
         known = bisect_left(self._maxima_at, clean + self._dropped)
         del self._maxima_at[known:], self._maxima[known:]
-        if len(fresh) < _MANY:
+        if len(fresh) < _MANY_TO_SUM:
             for notional in fresh:
                 before += notional
                 sums.append(before)
@@ -181,7 +190,7 @@ class Ledger:
 
 def add_by_code(sums: list[int], notionals: Sequence[int], codes: Sequence[int], *, sign: int = 1) -> None:
     """Add notionals to the sums numbered by their codes."""
-    if len(notionals) < _MANY or sum(notionals) > MAX_SUM_MICROS:
+    if len(notionals) < _MANY_TO_ADD or sum(notionals) > MAX_SUM_MICROS:
         for notional, code in zip(notionals, codes, strict=True):
             sums[code] += sign * notional
         return
