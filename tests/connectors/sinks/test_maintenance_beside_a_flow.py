@@ -1,4 +1,4 @@
-"""Maintenance beside a sink that writes, killed at random, and against a real object store. SEED=2 gives other moments of death."""
+"""Maintenance beside a sink that writes, killed at random (SEED=2 gives other moments), and on a real object store."""
 
 from __future__ import annotations
 
