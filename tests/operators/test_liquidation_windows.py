@@ -1,4 +1,5 @@
 import dataclasses
+import random
 from functools import partial
 
 from asset_events import LONG, NOON_US, SECOND, SHORT, USD, at, cause, feed, feed_with_restarts, liquidation, tick
@@ -377,3 +378,25 @@ def test_a_receive_time_that_goes_back_is_taken_for_the_latest_so_far():
 
     assert [out.long.counts for out in windows_of(outs)] == [(1,) * 6, (2,) * 6]
     assert at(97) == outs[3].event_time_us
+
+
+def test_many_liquidations_at_once_are_counted_as_few_are():
+    chance = random.Random(1)  # noqa: S311 - data of a test
+    items = []
+    for second in range(2):
+        for sequence in range(150):
+            side, venue = chance.choice([LONG, SHORT, LONG]), chance.choice(["binance-usdm", "bybit-linear", "okx"])
+            item = liquidation(
+                second + sequence / 200,
+                usd=chance.randrange(1, 1_000),
+                position_side=side,
+                venue=venue,
+                delay_s=chance.random(),
+                sequence=sequence,
+            )
+            items.append(item)
+        items.append(tick(second + 1))
+    items += [tick(91), tick(92.5), tick(400)]
+    recount = Recount(DEFAULTS)
+
+    assert feed(build(), items) == [out for item in items for out in recount(item)]
