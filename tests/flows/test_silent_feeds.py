@@ -1,4 +1,4 @@
-"""A retired endpoint acknowledges everything and says nothing: what the real flow makes of it, and of a market that is gone."""
+"""A retired endpoint acknowledges everything and says nothing: what the real flow makes of it, and of a market that went."""
 
 from __future__ import annotations
 
