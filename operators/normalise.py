@@ -1,6 +1,6 @@
 """From venues' contracts to coins and USD: the contract table is this machine's state, fed by the instruments frames.
 
-Takes out every ``Raw…`` item of instruments, liquidations, derivatives, order books and refusals; puts in its place the
+Takes out every ``Raw…`` item of instruments, liquidations, derivatives and order books; puts in its place the
 measured event, or a dead letter with the reason and the item as JSON. Nothing is guessed and nothing else is lost.
 """
 
@@ -24,7 +24,7 @@ from market.contracts import (
 from market.events import BookDepth, Derivatives, Liquidation
 from market.parameters import Parameters
 from market.polled import measure_book, measure_derivatives
-from market.raw import ContractKind, DeadLetter, RawBookDepth, RawDerivatives, RawInstrument, RawLiquidation, RawRefusal
+from market.raw import ContractKind, DeadLetter, RawBookDepth, RawDerivatives, RawInstrument, RawLiquidation
 from operators.machine import Handler
 
 MAX_CONTRACTS = 20_000
@@ -104,13 +104,12 @@ class Normalise:
         self._contract_bytes, self._polled_bytes = contract_bytes, polled_bytes
 
     def handlers(self) -> Mapping[type, Handler]:
-        """Own everything whose meaning depends on a contract, and what could not even be read."""
+        """Own everything whose meaning depends on a contract."""
         return {
             RawLiquidation: self._on_liquidation,
             RawDerivatives: self._on_derivatives,
             RawBookDepth: self._on_book,
             RawInstrument: self._on_instrument,
-            RawRefusal: self._on_refusal,
         }
 
     def snapshot(self) -> object:
@@ -198,10 +197,6 @@ class Normalise:
         except ContractError as error:
             return (_dead_letter(raw, "depth", error),)
         return (book,)
-
-    def _on_refusal(self, raw: RawRefusal) -> tuple[DeadLetter]:
-        # What could not be read does not say whose it was: the journal does, by the cause's sequence.
-        return (DeadLetter(raw.cause, "", "", raw.error, raw.reason, msgspec.json.encode(raw)),)
 
     def _remember(self, key: _Key, polled: Polled, raw: RawDerivatives, event: Derivatives) -> None:
         if event.mark_price is not None:

@@ -20,7 +20,6 @@ from market.raw import (
     RawDerivatives,
     RawInstrument,
     RawLiquidation,
-    RawRefusal,
 )
 from operators import normalise
 from operators.normalise import Normalise
@@ -147,12 +146,6 @@ def test_a_time_far_ahead_is_a_dead_letter():
 
     assert last(instrument(), raw) == refused(raw, "liquidations", "FutureTimeError", "60.000 s ahead of our clock")
     assert last(instrument(), book(at_s=0, event_s=61)).error == "FutureTimeError"
-
-
-def test_an_item_that_could_not_be_read_is_a_dead_letter():
-    raw = RawRefusal(cause(), "UnknownFrameError", "side 'X'")
-
-    assert last(raw) == DeadLetter(cause(), "", "", "UnknownFrameError", "side 'X'", msgspec.json.encode(raw))
 
 
 def test_a_poll_is_stated_in_coins_and_dollars():
