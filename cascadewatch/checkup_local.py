@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from connectors.sources.journal import Journal, JournalError
 from flows.runtime import LOCK_NAME
 from flows.settings import Settings
 from flows.shards import PARTITION
+from operators.silence import OTHER_VENUES
 
 BYTEWAX_VERSION = "0.21.1"
 """The release whose behaviour was measured, and the last one there is."""
@@ -36,6 +37,7 @@ def local_checks(settings: Settings) -> Iterator[Check]:
     yield check_lock(settings.data_dir)
     yield check_journal(settings.data_dir)
     yield check_port(settings)
+    yield check_silence(settings.venues)
 
 
 def check_versions(python: tuple[int, ...], bytewax: str) -> Check:
@@ -118,6 +120,14 @@ def check_port(settings: Settings) -> Check:
     server.close()
     free = "any free one" if where.port == 0 else f"{where.port} is free"
     return Check("metrics port", Level.OK, f"{free} on {where.host}")
+
+
+def check_silence(venues: Sequence[str]) -> Check:
+    """Say whether there are enough venues to tell that one of them is connected and deaf."""
+    if len(venues) > OTHER_VENUES:
+        return Check("silent feeds", Level.OK, f"can be told from quiet ones: {len(venues)} venues are watched")
+    seen = f"cannot be told from quiet ones with {', '.join(venues)} alone: an endpoint that sends nothing would look calm"
+    return Check("silent feeds", Level.WARNING, seen, f"add to venues, so that there are more than {OTHER_VENUES}")
 
 
 def journal_path(data_dir: Path) -> Path:

@@ -22,6 +22,7 @@ from cascadewatch.checkup_local import (
     check_journal,
     check_lock,
     check_port,
+    check_silence,
     check_versions,
     local_checks,
 )
@@ -93,6 +94,17 @@ def test_little_room_is_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr("cascadewatch.checkup_local._LEAST_FREE_BYTES", 2**80)
 
     assert check_disk(tmp_path).level is Level.WARNING
+
+
+def test_with_one_or_two_venues_no_silence_can_be_told_and_that_is_a_warning():
+    assert check_silence(("okx", "binance-usdm", "bybit-linear")) == Check(
+        "silent feeds", Level.OK, "can be told from quiet ones: 3 venues are watched"
+    )
+
+    check = check_silence(("okx", "binance-usdm"))
+    assert (check.level, check.advice) == (Level.WARNING, "add to venues, so that there are more than 2")
+    assert "with okx, binance-usdm alone" in check.seen
+    assert check_silence(("okx",)).level is Level.WARNING
 
 
 def test_a_directory_that_a_run_holds_is_in_use_until_it_lets_go(tmp_path):
@@ -468,4 +480,4 @@ def test_the_simulated_venues_have_all_that_a_run_needs(tmp_path):
 
     assert is_fit, output
     levels = [line.split()[0] for line in output.splitlines()]
-    assert levels == ["ok"] * (6 + 1 + 2 * len(venues)) + ["warning"] * 2  # no chain, no mining
+    assert levels == ["ok"] * (7 + 1 + 2 * len(venues)) + ["warning"] * 2  # no chain, no mining
