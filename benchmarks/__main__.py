@@ -1,4 +1,4 @@
-"""Measure: ``python -m benchmarks [latency] [replay] [memory] [startup] [--scale X]``; without a name, all of them.
+"""Measure: ``python -m benchmarks [NAME …] [--scale X]`` with latency, replay, memory, startup, maintenance; or all of them.
 
 Every figure stands beside a baseline measured in the same run: machines are noisy, ratios less so. Writes Markdown tables.
 """
@@ -19,8 +19,10 @@ import numpy as np
 
 from benchmarks.baselines import summed_anew, summed_incrementally
 from benchmarks.latency import measure
+from benchmarks.maintenance import grow
 from benchmarks.recorded_market import Load, frames, write_journal
 from benchmarks.replay import Replayed, replay
+from connectors.sinks.tables import LIQUIDATIONS, SCORES
 
 _PERCENTILES = (50.0, 99.0, 99.9)
 _NAIVE_FRAMES = 130_000  # about 216,000 events, 108 s of the load: its windows are full for the last of them
@@ -114,6 +116,24 @@ def startup(scale: float) -> None:
     )
 
 
+def maintenance(scale: float) -> None:
+    """Commit latency and read time by number of versions: never maintained, and maintained beside the writer."""
+    print("| table | maintained | versions | commit p50 ms | p99 ms | processor ms | open ms | read ms | files | log entries |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    places = [max(10, int(versions * scale)) for versions in (100, 1_000, 5_000)]
+    every = max(10, int(150 * scale))  # so that the commits measured at the later places have one beside them
+    for table in (LIQUIDATIONS, SCORES):
+        for words, maintained_every in (("never", None), (f"every {every} commits", every)):
+            with tempfile.TemporaryDirectory() as folder:
+                for place in grow(Path(folder), table, places, maintained_every=maintained_every):
+                    print(
+                        f"| {table.name} | {words} | {place.versions:,} | {place.percentile(50.0):.1f} | "
+                        f"{place.percentile(99.0):.1f} | {place.commit_cpu_ms:.1f} | {place.open_ms:.1f} | "
+                        f"{place.read_ms:.0f} | {place.files:,} | {place.entries:,} |",
+                        flush=True,
+                    )
+
+
 def _timed_run(data: Path) -> float:
     command = [
         sys.executable,
@@ -154,6 +174,7 @@ _BENCHMARKS: dict[str, Callable[[float], None]] = {
     "replay": replay_speed,
     "memory": memory,
     "startup": startup,
+    "maintenance": maintenance,
 }
 
 if __name__ == "__main__":
