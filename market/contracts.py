@@ -34,9 +34,9 @@ USD_CURRENCIES = frozenset({"USD", "USDT", "USDC", "FDUSD", "BUSD", "TUSD", "USD
 _ALIASES = {"XBT": "BTC"}  # BitMEX, Kraken and KuCoin spell Bitcoin as ISO 4217 would
 
 # Venues list cheap coins by the thousand, with the zeros before (1000PEPE) or after (Bybit's SHIB1000). At least three
-# zeros: 1INCH, 10SET and 4 are coins of their own.
-_ZEROS_BEFORE = re.compile(r"(1000+)(\D.*)")
-_ZEROS_AFTER = re.compile(r"(.*\D)(1000+)")
+# zeros: 1INCH, 10SET and 4 are coins of their own. At most twelve: what has more is no number to reckon with.
+_ZEROS_BEFORE = re.compile(r"(10{3,12})(\D.*)")
+_ZEROS_AFTER = re.compile(r"(.*\D)(10{3,12})")
 _MILLION_BEFORE = re.compile(r"1M([A-Z]{3,})")  # Binance's 1MBABYDOGE
 
 _NUMBER = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")

@@ -32,6 +32,12 @@ _GLASSNODE_SLOPE = 0.5250
 # that is younger, or weekly in parts as mempool.space's early prices are, says so by its first day and its number of days.
 _MIN_DAYS = 30
 
+_MAX_LOG = 300.0
+"""Of what a line models, in either direction: 130 digits, which a float still holds with any price above or below it."""
+
+_MAX_VALUE = 1e18
+"""Of a price or a difficulty; the same limit as for every number from outside."""
+
 _LOSS_BELOW = 1.0
 _COMFORT_ABOVE = 1.5
 
@@ -176,10 +182,14 @@ class DifficultyModel:
         rolling = self._by_price.line() if self._by_price.n >= _MIN_DAYS else None
         if rolling is not None:
             lines[ROLLING_3Y] = self._line(*rolling, 1.0)
-        return lines
+        return {name: line for name, line in lines.items() if line is not None}
 
-    def _line(self, intercept: float, slope: float, supply: float) -> _Line:
-        modelled = math.exp(intercept + slope * math.log(self._difficulty)) / supply
+    def _line(self, intercept: float, slope: float, supply: float) -> _Line | None:
+        """Return ``None`` for a line so steep that its price is absurd: as good as one difficulty, prices far apart."""
+        log_modelled = intercept + slope * math.log(self._difficulty)
+        if abs(log_modelled) > _MAX_LOG:
+            return None
+        modelled = math.exp(log_modelled) / supply
         return _Line(intercept, slope, modelled, self._price_usd / modelled)
 
     def reading(self) -> DifficultyReading:
@@ -223,7 +233,7 @@ def _steps(value: float) -> int:
 def fit_history(days: Iterable[tuple[str, float | None, float | None]], upto_day: str) -> DifficultyReading | None:
     """Return what was known at the end of ``upto_day`` (inclusive) from rows of day, price in USD and difficulty.
 
-    Rows may come in any order; those without a finite price and difficulty above zero do not enter. The reading is
+    Rows may come in any order; those without a price and a difficulty between zero and 10^18 do not enter. The reading is
     of the last day that enters, which is earlier than ``upto_day`` where that has no row; ``None`` when none enters.
 
     Raises:
@@ -232,6 +242,6 @@ def fit_history(days: Iterable[tuple[str, float | None, float | None]], upto_day
     last = day_number(upto_day)
     model = DifficultyModel()
     for number, price_usd, difficulty in sorted((day_number(day), price or 0.0, work or 0.0) for day, price, work in days):
-        if number <= last and 0 < price_usd < math.inf and 0 < difficulty < math.inf:
+        if number <= last and 0 < price_usd < _MAX_VALUE and 0 < difficulty < _MAX_VALUE:
             model.add(number, price_usd, difficulty)
     return model.reading() if model.days else None

@@ -36,6 +36,7 @@ MAX_DAYS = 20_000
 _CORRECTION_DAYS = 7  # for so long after its end a day's running values wait for the final ones
 _CARRY_DAYS = 31  # difficulty changes about every 14 days; one that is older than this has gone stale
 _MAX_FEES_BTC = 1000  # per block: 25 times the most that the dearest block of the 2024 halving earned; satoshis are above
+_MIN_VALUE = 1e-12  # the first prices, of 2009, were some 1e-3 USD; no difficulty was ever below 1
 _DAY_US = 86_400_000_000
 
 _Number = lru_cache(maxsize=MAX_DAYS)(day_number)  # histories repeat the same days with every poll
@@ -209,6 +210,8 @@ class Miners:
         if (index + GENESIS_NUMBER) * _DAY_US > cause.receive_time_us + self._max_clock_skew_us:
             raise FutureTimeError(f"{day} has not begun")
         value = float(not_negative(text, f"value of {day}"))
+        if 0 < value < _MIN_VALUE:
+            raise AbsurdValueError(f"value of {day} is absurdly small: {text}")
         if value == 0 or not series.put(index, value, _SETTLED if index < _index_of(cause) else _OPEN):
             return MAX_DAYS
         if series is self._price:

@@ -12,6 +12,7 @@ import msgspec
 from connectors.sources.frame import CLOCK_FEED, STATUS_FEED, Frame, FrameError, MalformedFrameError
 from connectors.sources.inbox import StatusPayload
 from connectors.sources.registry import parser_of
+from connectors.sources.venues.wire import WIRE_ERRORS
 from market.raw import DeadLetter, FeedStatus, RawEvent, RawRefusal, Tick
 
 _STATUS = msgspec.json.Decoder(StatusPayload)
@@ -48,7 +49,7 @@ def parse(frame: Frame) -> list[RawEvent | DeadLetter]:
 def _parse_status(frame: Frame) -> list[RawEvent]:
     try:
         status = _STATUS.decode(frame.payload)
-    except msgspec.MsgspecError as error:
+    except WIRE_ERRORS as error:
         raise MalformedFrameError(f"not a status: {error}") from error
     return [FeedStatus(frame.cause, status.feed, status.connection, status.state, status.reason)]
 

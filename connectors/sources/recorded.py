@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 import msgspec
 
@@ -23,6 +23,9 @@ DERIVATIVES_FEED = "recorded/derivatives"
 
 _MICROS_PER_USD = 1_000_000
 
+Micros = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999_999)]
+"""Microseconds since the epoch, up to the year 9999: what a table can hold and a date can say."""
+
 
 class RecordedLiquidation(msgspec.Struct, frozen=True, gc=False):
     """A row of ``liquidations``, with its columns' names and units; the time is in microseconds."""
@@ -35,7 +38,7 @@ class RecordedLiquidation(msgspec.Struct, frozen=True, gc=False):
     base_quantity: float
     notional_usd: float
     completeness: Completeness
-    event_time_us: int
+    event_time_us: Micros
 
 
 class RecordedDerivatives(msgspec.Struct, frozen=True, gc=False):
@@ -44,7 +47,7 @@ class RecordedDerivatives(msgspec.Struct, frozen=True, gc=False):
     venue: str
     symbol: str
     asset: str
-    event_time_us: int
+    event_time_us: Micros
     mark_price: float | None
     index_price: float | None
     open_interest_base: float | None

@@ -129,6 +129,16 @@ def test_a_notional_beyond_counting_is_refused():
         parse_liquidation(frame(LIQUIDATIONS_FEED, msgspec.structs.replace(LIQUIDATION, notional_usd=1e305)))
 
 
+@pytest.mark.parametrize("time_us", [-1, 253_402_300_800_000_000, 2**63, 2**64])
+def test_a_time_that_no_table_can_hold_is_refused(time_us):
+    for feed, parser, row in (
+        (LIQUIDATIONS_FEED, parse_liquidation, LIQUIDATION),
+        (DERIVATIVES_FEED, parse_derivatives, DERIVATIVES),
+    ):
+        with pytest.raises(MalformedFrameError, match="event_time_us"):
+            parser(frame(feed, {**msgspec.to_builtins(row), "event_time_us": time_us}))
+
+
 @given(payload=st.binary(max_size=200))
 def test_any_bytes_parse_or_are_refused(payload):
     for feed, parser in ((LIQUIDATIONS_FEED, parse_liquidation), (DERIVATIVES_FEED, parse_derivatives)):

@@ -70,6 +70,10 @@ QUANTO = contract(symbol="ETHUSD", base="ETH", quote="USD", settle="XBT", kind=C
         ("BTC", ("BTC", 1)),
         ("btc", ("BTC", 1)),
         ("XBT", ("BTC", 1)),
+        ("1" + "0" * 12 + "X", ("X", 10**12)),
+        ("1" + "0" * 13 + "X", ("1" + "0" * 13 + "X", 1)),
+        ("X1" + "0" * 13, ("X1" + "0" * 13, 1)),
+        ("1" + "0" * 5_000 + "X", ("1" + "0" * 5_000 + "X", 1)),
     ],
 )
 def test_a_listed_coin_is_split_into_its_name_and_how_many_of_it_are_a_unit(base, expected):

@@ -263,3 +263,24 @@ def test_leaving_the_window_takes_away_exactly_what_entered():
     alone = fit_history(rows[900:], "2030-01-01").fits[ROLLING_3Y]
 
     assert msgspec.structs.replace(fit, percentile=None) == msgspec.structs.replace(alone, percentile=None)
+
+
+@pytest.mark.parametrize("last", [3.2, -3.2])
+def test_a_line_so_steep_that_it_models_an_absurd_price_is_absent(last):
+    """Prices leap by 29 digits where difficulties differ by a fifth: carried on to 25 times as much, that is 200 digits."""
+    rows = [(day_text(START + at), (1e-12, 1e17)[at % 2], 1e12 * math.exp(0.2 * (at % 2))) for at in range(1000)]
+    rows.append((day_text(START + 1000), 300.0, 1e12 * math.exp(0.1 + last)))
+
+    reading = fit_history(rows, "2030-01-01")
+
+    assert set(reading.fits) == {GLASSNODE_2022}
+    assert reading.fits[GLASSNODE_2022].days == 1001
+
+
+@pytest.mark.parametrize("value", [1e18, 1e308])
+def test_absurdly_large_values_do_not_enter(value):
+    day = day_text(START)
+
+    assert fit_history([(day, value, 1e12)], day) is None
+    assert fit_history([(day, 1.0, value)], day) is None
+    assert fit_history([(day, 1e17, 1e17)], day).price_usd == 1e17

@@ -225,6 +225,7 @@ def test_fits_are_those_of_the_whole_history():
         (("2009-01-02", "1"), "AbsurdValueError", "2009-01-02 is not one of the 20000 days from the first block on"),
         (("2063-10-08", "1"), "AbsurdValueError", "2063-10-08 is not one of the 20000 days from the first block on"),
         (("2026-01-01", "1"), "FutureTimeError", "2026-01-01 has not begun"),
+        (("2025-12-29", "9e-13"), "AbsurdValueError", "value of 2025-12-29 is absurdly small: 9e-13"),
     ],
 )
 def test_a_bad_value_is_a_dead_letter_and_costs_its_neighbours_nothing(pair, error, reason):
@@ -241,6 +242,12 @@ def test_absurd_fees_are_a_dead_letter(text):
     (letter,) = derived(build, [fees(text)])
 
     assert (letter.feed, letter.error, letter.payload) == ("mempool/fees", "AbsurdValueError", msgspec.json.encode(fees(text)))
+
+
+def test_the_smallest_value_that_is_believed_still_gives_finite_rows():
+    (row,) = derived(build, [history([(YESTERDAY, "1e-12")], [(YESTERDAY, "999999999999999999")])])
+
+    assert 0 < row.hashprice_usd_per_ph_day < float("inf")
 
 
 def test_a_value_of_zero_means_that_there_was_none():
