@@ -118,7 +118,7 @@ def startup(scale: float) -> None:
 
 def maintenance(scale: float) -> None:
     """Commit latency and read time by number of versions: never maintained, and maintained beside the writer."""
-    print("| table | maintained | versions | commit p50 ms | p99 ms | processor ms | open ms | read ms | files | log entries |")
+    print("| table | maintained | versions | commit p50 ms | p99 ms | processor ms | open ms | read ms | files | entries |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     places = [max(10, int(versions * scale)) for versions in (100, 1_000, 5_000)]
     every = max(10, int(150 * scale))  # so that the commits measured at the later places have one beside them
