@@ -23,8 +23,8 @@ from connectors.sources.feed import Endpoints, PollFeed, Venue
 from connectors.sources.frame import Frame, FrameError
 from connectors.sources.jsonrpc_node import Call, Node, NodeError, quantity
 from connectors.sources.registry import parser_of
-from flows.runtime import collection_of
-from flows.settings import Settings
+from flows.collection import collection_of
+from flows.settings import Settings, SettingsError
 from market.feeds import INSTRUMENTS_CHANNEL
 from market.raw import Cause, RawInstrument, RawRefusal
 
@@ -51,9 +51,8 @@ def network_checks(settings: Settings) -> list[Check]:
     """Ask everything outside that the settings name; what has not answered in time has failed."""
     try:
         collection = collection_of(settings)
-    except OSError as error:  # ssl.SSLError is one
-        advice = "ca_file must name a PEM file with the authority's certificate"
-        return [Check("ca_file", Level.FAILED, f"{settings.ca_file}: {error.strerror or error}", advice)]
+    except SettingsError as error:
+        return [Check("ca_file", Level.FAILED, str(error), "correct ca_file, or leave it out")]
     return asyncio.run(_ask_all(settings, collection))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -78,13 +78,24 @@ def build(
     parameters: Parameters,
     addresses: AddressBook,
     share: Share = EVERYTHING,
+    at_source: Callable[[Iterable[Any]], None] | None = None,
 ) -> Dataflow:
-    """Return the dataflow. Live, replay and backtest differ in ``source`` and sinks only, shards in their share."""
+    """Return the dataflow. Live, replay and backtest differ in ``source`` and sinks only, shards in their share.
+
+    Args:
+        source: Of frames.
+        tables: Takes lists of rows, keyed by any text.
+        metrics: Takes every event after the last step, as ``(key, list of events)``.
+        parameters: Every number that a score depends on.
+        addresses: Of exchanges.
+        share: What this dataflow has of the market.
+        at_source: Told of what the frames say, in the process that received them: in a cluster another one may go on with it.
+    """
     market, assets = market_machines(parameters, addresses), asset_machines(parameters)
     left = share.inheritance
     flow = Dataflow("cascadewatch")
     frames = op.input("frames", flow, source)
-    raw_events = op.flat_map_batch("parse", frames, parse_batch)
+    raw_events = op.flat_map_batch("parse", frames, parse_batch if at_source is None else _parsed_and_told(at_source))
     events = op.stateful_batch("market", raw_events, chain_builder(market) if left is None else market_heir(market, left))
     by_asset = op.flat_map_batch("by_asset", events, keyed_by_asset(share.shard))
     readings = op.stateful_batch("assets", by_asset, chain_builder(assets) if left is None else asset_heir(assets))
@@ -107,16 +118,21 @@ def live() -> Dataflow:
         SettingsError: A setting is wrong.
         DataDirectoryError: It is in use or cannot be written.
     """
-    from flows.runtime import Runtime, stopped_by_signals  # noqa: PLC0415 - the runtime is built around this module
-    from flows.settings import load_settings  # noqa: PLC0415 - the same
+    from flows.bytewax_start import flow_for_bytewax  # noqa: PLC0415 - it is built around this module
 
     around = ExitStack()
     atexit.register(around.close)
-    runtime = around.enter_context(Runtime(load_settings()))
-    tables = runtime.tables_sink()
-    around.callback(runtime.drain, tables)
-    around.enter_context(stopped_by_signals(runtime, tables))
-    return runtime.flow(runtime.live_source(tables), tables)
+    return flow_for_bytewax(around)
+
+
+def _parsed_and_told(observe: Callable[[Iterable[Any]], None]) -> Callable[[list[Frame]], list[tuple[str, Bunch]]]:
+    def parse_and_tell(frames: list[Frame]) -> list[tuple[str, Bunch]]:
+        bunches = parse_batch(frames)
+        for _partition, bunch in bunches:
+            observe(bunch)
+        return bunches
+
+    return parse_and_tell
 
 
 def market_machines(parameters: Parameters, addresses: AddressBook) -> Sequence[MachineFactory]:

@@ -6,7 +6,6 @@ import fcntl
 import gc
 import os
 import signal
-import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +14,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
+from bytewax.outputs import Sink
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
 
@@ -30,16 +31,14 @@ from connectors.sinks.observer import SinkObserver
 from connectors.sinks.shard_metrics import registry_of
 from connectors.sinks.spool import Spool, SpoolError
 from connectors.sources.chain.addresses import exchange_addresses
-from connectors.sources.chain.ethereum import ethereum_feed
-from connectors.sources.collector import Collection, MiningFeeds, collect
-from connectors.sources.feed import Endpoints, PollFeed
+from connectors.sources.collector import collect
 from connectors.sources.frame import Frame
-from connectors.sources.jsonrpc import ChainFeed
-from connectors.sources.registry import MINING, VENUES
 from connectors.sources.source import FrameSource, Retention, StopSignal
 from flows.cascade import build
+from flows.cluster import ALONE, ClusterError, Position
+from flows.collection import collection_of
 from flows.replay import TABLE_PARTITION, ReplaySource, journal_source, table_source
-from flows.settings import MiningSource, Settings, SettingsError
+from flows.settings import Settings
 from flows.shard_rules import ShardsError
 from flows.shards import PARTITION, Place
 from flows.tenancy import Tenancy
@@ -60,7 +59,12 @@ class Runtime:
     """Everything of one process around the dataflow. A context manager: what it opens it closes."""
 
     def __init__(
-        self, settings: Settings, *, observers: Sequence[EventObserver] = (), sink_observers: Sequence[SinkObserver] = ()
+        self,
+        settings: Settings,
+        *,
+        observers: Sequence[EventObserver] = (),
+        sink_observers: Sequence[SinkObserver] = (),
+        position: Position = ALONE,
     ) -> None:
         """Take the settings; nothing is opened yet.
 
@@ -68,10 +72,17 @@ class Runtime:
             settings: Of this process.
             observers: Told of every event after the last step, besides the metrics.
             sink_observers: Told of rows and commits, besides metrics and health.
+            position: In a cluster.
+
+        Raises:
+            ClusterError: Settings and cluster do not go together.
         """
         self.settings = settings
+        self.position = position
         self.stop = StopSignal()
         self.tenancy = Tenancy(settings)
+        if not (position.is_alone or self.tenancy.shard.is_whole):
+            raise ClusterError("CASCADEWATCH_SHARD in a cluster: have either shards, each of one process, or a cluster")
         self.metrics = Metrics(registry_of(self.tenancy.shard), shards=self.tenancy.shard.count)
         self.health = HealthState()
         self._observers = observers
@@ -88,8 +99,9 @@ class Runtime:
             HealthServerError: Nothing can be served at the port.
         """
         with ExitStack() as opened:
-            opened.enter_context(held(self.settings.data_dir, alone=self.tenancy.shard.is_whole))
-            if not self.tenancy.shard.is_whole:
+            if self.position.is_outside:
+                opened.enter_context(held(self.settings.data_dir, alone=self.tenancy.shard.is_whole))
+            if self.home != self.settings.data_dir:
                 opened.enter_context(held(self.home))
             where = self.settings.metrics
             server = HealthServer(self.metrics.registry, self.health, host=where.host, port=where.port)
@@ -105,8 +117,9 @@ class Runtime:
 
     @property
     def home(self) -> Path:
-        """Where journal, recovery store and spool of this process are."""
-        return self.tenancy.home
+        """Where journal, recovery store and spool of this process are, if it has any."""
+        is_outside, number = self.position.is_outside, self.position.process
+        return self.tenancy.home if is_outside else self.settings.data_dir / f"process-{number}"
 
     def tables_sink(self) -> DeltaSink:
         """Return the sink of this process's tables."""
@@ -163,7 +176,7 @@ class Runtime:
         place = self.tenancy.settle(recording=recording, was_undivided=lambda: tables.highest_sequence(recording) > 0)
         return table_source(uri, partition=place.partition, first=_first_of(place))
 
-    def flow(self, source: Source[Frame], tables: DeltaSink) -> Dataflow:
+    def flow(self, source: Source[Frame], tables: Sink[Any]) -> Dataflow:
         """Return the dataflow between them."""
         return build(
             source,
@@ -172,6 +185,7 @@ class Runtime:
             parameters=self.settings.parameters,
             addresses=self._addresses,
             share=self.tenancy.share,
+            at_source=None if self.position.is_alone else self.health.observe_batch,
         )
 
     def run(self, source: Source[Frame], tables: DeltaSink) -> None:
@@ -275,7 +289,8 @@ class _SourceObservers:
 def _tune_interpreter() -> None:
     """Look for reference cycles rarely: events make none, and looking at the default rate halves the throughput.
 
-    And let threads change places quickly."""
+    And let threads change places quickly.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER_OBJECTS, 20, 20)
@@ -292,7 +307,9 @@ def recovery(home: Path) -> RecoveryConfig:
 
 
 @contextmanager
-def stopped_by_signals(runtime: Runtime, tables: DeltaSink, also: Callable[[], None] | None = None) -> Iterator[None]:
+def stopped_by_signals(
+    runtime: Runtime, tables: DeltaSink | None = None, also: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Stop cleanly on SIGTERM and SIGINT; a second one ends the process at once. The main thread's.
 
     Args:
@@ -307,7 +324,8 @@ def stopped_by_signals(runtime: Runtime, tables: DeltaSink, also: Callable[[], N
             signal.raise_signal(number)
         _log.info("stopping", signal=signal.Signals(number).name)
         runtime.stop.ask()
-        tables.release()
+        if tables is not None:
+            tables.release()
         if also is not None:
             also()
 
@@ -317,19 +335,6 @@ def stopped_by_signals(runtime: Runtime, tables: DeltaSink, also: Callable[[], N
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def collection_of(settings: Settings) -> Collection:
-    """Return all that the settings ask to receive."""
-    venues = [(VENUES[name], _endpoints(settings, name)) for name in settings.venues]
-    return Collection(
-        venues=venues,
-        watched_assets=frozenset(settings.parameters.watch.watched_assets),
-        owns=settings.own_shard.owns,
-        chain=_chain(settings),
-        mining=_mining(settings),
-        ssl_context=_trusting(settings.ca_file) if settings.ca_file is not None else None,
-    )
 
 
 @contextmanager
@@ -362,45 +367,3 @@ def held(data_dir: Path, *, alone: bool = True) -> Iterator[None]:
 def _first_of(place: Place) -> int | None:
     """Return the frame of a recording with which a shard begins that carries on the work of others."""
     return place.tenure.next_sequence if place.tenure is not None and place.predecessors else None
-
-
-def _endpoints(settings: Settings, venue: str) -> Endpoints:
-    replaced = settings.endpoints.get(venue)
-    return VENUES[venue].endpoints if replaced is None else Endpoints(replaced.rest_url, replaced.websocket_url)
-
-
-def _trusting(ca_file: Path) -> ssl.SSLContext:
-    """Trust a private certificate authority besides the system's.
-
-    Raises:
-        SettingsError: The file holds no certificate.
-    """
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(ca_file)
-    except OSError as error:  # ssl.SSLError is one
-        words = f"{ca_file}: {error.strerror or error}"
-        raise SettingsError(f"ca_file {words}; it must name a PEM file with the authority's certificate") from error
-    return context
-
-
-def _chain(settings: Settings) -> ChainFeed | None:
-    chain = settings.chain
-    if chain.url is None:
-        return None
-    return ethereum_feed(
-        chain.url.get_secret_value(),
-        exchange_addresses(),
-        confirmations=chain.confirmations,
-        poll_seconds=chain.poll_seconds,
-        lookback_blocks=chain.lookback_blocks,
-    )
-
-
-def _mining(settings: Settings) -> MiningFeeds | None:
-    def polls(name: MiningSource | None) -> Sequence[PollFeed]:
-        if name is None:
-            return ()
-        return MINING[name].polls(settings.mining.base_urls.get(name, MINING[name].base_url))
-
-    return MiningFeeds(polls(settings.mining.source), polls(settings.mining.fallback)) if settings.mining.source else None

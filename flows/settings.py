@@ -230,6 +230,9 @@ class Settings(BaseSettings):
     sink: SinkSettings = SinkSettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
     epoch_seconds: float = Field(default=5.0, gt=0, le=60, description="state and rows become durable so often")
+    cluster_patience_seconds: float = Field(
+        default=60.0, gt=0, le=3600, description="a process of a Bytewax cluster whose dataflow stands still for so long ends"
+    )
     ca_file: Folder | None = Field(default=None, description="a private certificate authority, added to the system's")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="of what is logged, at least")
     parameters: Annotated[Parameters, BeforeValidator(spelled_out), AfterValidator(sensible)] = Field(
