@@ -22,7 +22,7 @@ from market.readings import AbsoluteRisk, CascadePhase, CascadeScore, CascadeTra
 FIXTURES = Path(__file__).parents[1] / "connectors" / "venues" / "fixtures"
 NOON_US = 1_763_726_400_000_000  # 2025-11-21 12:00:00 UTC
 
-COMMANDS = ("run", "replay", "tables", "query", "maintain", "doctor", "parse", "miners")
+COMMANDS = ("run", "replay", "drain", "shards", "tables", "query", "maintain", "doctor", "parse", "miners")
 
 
 @pytest.fixture(autouse=True)
