@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from aiohttp import web
 from deltalake import write_deltalake
+from loopback import serving
 from rich.console import Console
 
 from cascadewatch import checkup_network
@@ -261,24 +262,14 @@ def test_what_others_say_is_printed_without_our_secrets(tmp_path, url):
 @contextlib.contextmanager
 def served(*routes):
     """Serve routes on loopback from a thread; give the URL."""
-    loop = asyncio.new_event_loop()
-    application = web.Application()
-    application.add_routes(routes)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-
-    async def start():
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        return runner.addresses[0][1]
-
-    port = loop.run_until_complete(start())
+    loop, server = asyncio.new_event_loop(), contextlib.AsyncExitStack()
+    url = loop.run_until_complete(server.enter_async_context(serving(*routes)))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield url
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(server.aclose(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from aiohttp import web
+from loopback import serving
 
 from connectors.sources import collector
 from connectors.sources.collector import Collection, collect
@@ -89,21 +90,14 @@ def receive(pages, *, until, seconds=8.0):
         return socket
 
     async def main():
-        app = web.Application()
-        app.add_routes([web.get("/instruments", instruments), web.get("/mark", mark), web.get("/ws", stream)])
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        base = f"127.0.0.1:{runner.addresses[0][1]}"
-        collection = Collection([(Venue(), Endpoints(f"http://{base}", f"ws://{base}"))], frozenset({"BTC"}))
-        running = asyncio.ensure_future(collect(collection, inbox))
-        end = time.monotonic() + seconds
-        while not until(inbox) and time.monotonic() < end and not running.done():  # noqa: ASYNC110 - a log has no event
-            await asyncio.sleep(0.02)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await runner.cleanup()
+        async with serving(web.get("/instruments", instruments), web.get("/mark", mark), web.get("/ws", stream)) as url:
+            collection = Collection([(Venue(), Endpoints(url, url.replace("http", "ws")))], frozenset({"BTC"}))
+            running = asyncio.ensure_future(collect(collection, inbox))
+            end = time.monotonic() + seconds
+            while not until(inbox) and time.monotonic() < end and not running.done():  # noqa: ASYNC110 - a log has no event
+                await asyncio.sleep(0.02)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     asyncio.run(main())
     assert until(inbox), inbox.log
