@@ -26,7 +26,10 @@ from operators.feed_watch import _State as _WatchState
 from operators.heartbeats import _STATE as _HEARTBEATS_STATE
 from operators.heartbeats import Heartbeats
 from operators.heartbeats import _State as _HeartbeatsState
+from operators.miners import Miners
 from operators.normalise import _CONTRACTS, _POLLED, Normalise, Polled, _PolledState
+from operators.silence import Silence
+from operators.stablecoins import Stablecoins
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -36,14 +39,12 @@ def merged(machines: Sequence[str], shards: Sequence[Sequence[object]], paramete
     """Return the states with which each of the next shards begins.
 
     Args:
-        machines: Class names, in the order of a chain's states. The state of one that has no rule here is the first shard's.
+        machines: Class names, in the order of a chain's states. Each needs a rule below.
         shards: Every shard's states of that chain; at least one shard.
         parameters: For the bounds.
     """
-    return tuple(
-        _RULES[machine](states, parameters) if machine in _RULES else states[0]
-        for machine, states in zip(machines, zip(*shards, strict=True), strict=True)
-    )
+    by_machine = zip(machines, zip(*shards, strict=True), strict=True)
+    return tuple(_RULES[machine](states, parameters) for machine, states in by_machine)
 
 
 def _duplicates(states: Sequence[object], parameters: Parameters) -> object:
@@ -56,7 +57,7 @@ def _duplicates(states: Sequence[object], parameters: Parameters) -> object:
         head = _HEAD.decode(head_bytes)
         bucket_end_us = max(bucket_end_us, head.bucket_end_us)
         counts = _newest(counts, head.counts, key=int)
-        groups = list(chain.from_iterable(_PART.decode(part) for part in parts))
+        groups = list(chain.from_iterable(_PART.decode(zlib.decompress(part)) for part in parts))
         forgotten = sum(len(keys) for _end_us, keys in groups) - head.keys
         for end_us, keys in groups:
             by_second.setdefault(end_us, {}).update(dict.fromkeys(keys[max(0, forgotten) :]))
@@ -78,7 +79,7 @@ def _encoded_duplicates(
             groups.append((end_us, []))
         groups[-1][1].append(key)
     head = _Head(bucket_end_us, len(kept), _BEFORE_ANY, 0, _BEFORE_ANY, [], counts)
-    return msgspec.msgpack.encode(head), ((msgspec.msgpack.encode(groups),) if groups else ())
+    return msgspec.msgpack.encode(head), ((zlib.compress(msgspec.msgpack.encode(groups), 1),) if groups else ())
 
 
 def _normalise(states: Sequence[object], _parameters: Parameters) -> object:
@@ -173,9 +174,17 @@ def _earliest(times_us: Iterable[int | None]) -> int | None:
     return min((time_us for time_us in times_us if time_us is not None), default=None)
 
 
+def _first(states: Sequence[object], _parameters: Parameters) -> object:
+    """Know what the first shard knew: it read the same as the others, and wrote the rows of it."""
+    return states[0]
+
+
 _RULES: Mapping[str, Callable[[Sequence[object], Parameters], object]] = {
     Duplicates.__name__: _duplicates,
     Normalise.__name__: _normalise,
+    Stablecoins.__name__: _first,
+    Miners.__name__: _first,
     FeedWatch.__name__: _feed_watch,
+    Silence.__name__: _first,  # each shard's own ears, and as good as any other's
     Heartbeats.__name__: _heartbeats,
 }
