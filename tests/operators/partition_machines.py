@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import msgspec
+from hypothesis import strategies as st
 
 from market.raw import Cause, Tick
 from operators.machine import MachineChain
@@ -30,6 +31,20 @@ def numbered(items):
     """Return the items, each in a frame of its own, in this order."""
     replace = msgspec.structs.replace
     return [replace(item, cause=replace(item.cause, sequence=sequence)) for sequence, item in enumerate(items, 1)]
+
+
+def histories(kinds, pauses_s, *choices):
+    """Draw lists of items, each some pause after the one before it, made by a kind from its time and one of each choice."""
+    steps = st.tuples(st.sampled_from(pauses_s), st.sampled_from(sorted(kinds)), *map(st.sampled_from, choices))
+
+    def history(drawn):
+        at_s, items = 0, []
+        for pause_s, kind, *chosen in drawn:
+            at_s += pause_s
+            items.append(kinds[kind](at_s, *chosen))
+        return items
+
+    return st.lists(steps, max_size=30).map(history)
 
 
 def run(build, items, restarts=()):

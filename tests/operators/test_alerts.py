@@ -199,7 +199,6 @@ def streams(draw):
     return items, now_s
 
 
-@pytest.mark.slow
 @settings(max_examples=examples(70))
 @given(streams(), st.sets(st.integers(0, 40)), st.booleans())
 def test_a_restart_at_any_point_changes_nothing(stream, restarts, forgets):
@@ -208,7 +207,6 @@ def test_a_restart_at_any_point_changes_nothing(stream, restarts, forgets):
     assert feed_with_restarts(build, items, restarts, forget_when_idle=forgets)[0] == feed(build(), items)
 
 
-@pytest.mark.slow
 @settings(max_examples=examples(70))
 @given(streams())
 def test_every_row_is_a_change_and_no_alert_falls_before_its_hold_or_returns_before_its_cool_down(stream):
@@ -265,7 +263,6 @@ class WrittenOut:
         return (is_gone or has_left) and now_us - self.since_us >= self.alerts.minimum_hold_us
 
 
-@pytest.mark.slow
 @settings(max_examples=examples(200))
 @given(
     streams(),
@@ -286,7 +283,6 @@ def test_every_change_comes_when_the_rules_say_and_no_other_does(stream, alerts)
         assert [(out.cause, out.score_sequence, out.severity) for out in changes] == rules.take(item)
 
 
-@pytest.mark.slow
 @settings(max_examples=examples(50))
 @given(streams())
 def test_a_quiet_asset_becomes_idle(stream):

@@ -364,7 +364,6 @@ def markets(draw):
     return items, now_s
 
 
-@pytest.mark.slow
 @settings(max_examples=examples(70))
 @given(markets(), st.sets(st.integers(0, 40)), st.booleans())
 def test_a_restart_at_any_point_changes_nothing(market, restarts, forgets):
@@ -377,7 +376,6 @@ def test_a_restart_at_any_point_changes_nothing(market, restarts, forgets):
     assert machine.is_idle()
 
 
-@pytest.mark.slow
 @settings(max_examples=examples(70))
 @given(markets())
 def test_changes_are_what_the_whole_history_says(market):
@@ -404,7 +402,6 @@ def test_changes_are_what_the_whole_history_says(market):
             venues[item.venue] = now_us
 
 
-@pytest.mark.slow
 @settings(max_examples=examples(60))
 @given(markets())
 def test_a_change_is_unknown_exactly_where_every_venue_is_named_as_missing_it(market):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from partition_machines import cause, run, tick, us
+from partition_machines import cause, histories, run, tick, us
 from property_examples import examples
 
 from market.events import AssetMiners, AssetPressure, AssetTick, Derivatives, Liquidation, MinerDay, Pressure
@@ -193,34 +193,18 @@ KINDS = {
     "pressure": lambda at_s, _asset, _day: pressure(at_s, round(at_s) % 100),
     "miners": lambda at_s, _asset, day: miners(at_s, day, at_s),
 }
-
-
-def history(steps):
-    at_s, items = 0, []
-    for pause_s, kind, asset, day in steps:
-        at_s += pause_s
-        items.append(KINDS[kind](at_s, asset, day))
-    return items
-
-
-steps = st.tuples(
-    st.sampled_from([0, 1, 60, 101, -5]),
-    st.sampled_from(sorted(KINDS)),
-    st.sampled_from(["ADA", "BTC", "ETH", "SOL", "XRP"]),
-    st.sampled_from(["2025-12-30", "2025-12-31"]),
-)
-histories = st.lists(steps, max_size=30).map(history)
+HISTORIES = histories(KINDS, [0, 1, 60, 101, -5], ["ADA", "BTC", "ETH", "SOL", "XRP"], ["2025-12-30", "2025-12-31"])
 
 
 @settings(max_examples=examples(80))
-@given(items=histories, restarts=st.sets(st.integers(0, 30)), max_assets=st.integers(0, 3))
+@given(items=HISTORIES, restarts=st.sets(st.integers(0, 30)), max_assets=st.integers(0, 3))
 def test_a_restart_at_any_point_changes_nothing(items, restarts, max_assets):
     built = with_parameters(("BTC",), max_assets)
 
     assert run(built, items, restarts) == run(built, items)
 
 
-@given(items=histories, max_assets=st.integers(0, 3))
+@given(items=HISTORIES, max_assets=st.integers(0, 3))
 def test_whatever_comes_passes_on_first_and_the_state_stays_bounded(items, max_assets):
     machine = with_parameters(("BTC", "ETH"), max_assets)(None)
     for item in items:
@@ -228,7 +212,7 @@ def test_whatever_comes_passes_on_first_and_the_state_stays_bounded(items, max_a
         assert len(msgspec.msgpack.decode(machine.snapshot())[0]) <= max_assets + 2
 
 
-@given(items=histories)
+@given(items=HISTORIES)
 def test_an_asset_with_a_tick_has_been_sent_the_newest_pressure_and_miner_day(items):
     newest_pressure = newest_miners = None
     known_pressure, known_miners = {}, {}
@@ -246,7 +230,7 @@ def test_an_asset_with_a_tick_has_been_sent_the_newest_pressure_and_miner_day(it
             assert known_miners.get(output.asset) == newest_miners
 
 
-@given(items=histories)
+@given(items=HISTORIES)
 def test_exactly_the_assets_heard_of_within_the_time_and_due_get_a_tick(items):
     heard_us, expected, seen, ticked_us = {}, [], [], 0
     for item, outputs in zip(items, run(unwatched, items), strict=True):

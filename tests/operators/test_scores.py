@@ -239,7 +239,6 @@ def streams(draw):
     return items, now_s
 
 
-@pytest.mark.slow
 @settings(max_examples=examples(70))
 @given(streams(), st.sets(st.integers(0, 30)), st.booleans())
 def test_a_restart_at_any_point_changes_nothing(stream, restarts, forgets):
@@ -287,7 +286,6 @@ def expected_scores(items):
     return expected
 
 
-@pytest.mark.slow
 @settings(max_examples=examples(70))
 @given(streams())
 def test_every_score_comes_when_the_rules_say_with_all_that_is_known_and_no_other_does(stream):
