@@ -11,7 +11,7 @@ PACKAGES := market connectors operators flows simulator views cascadewatch
 # Compiled once rather than in each process: tests start many, and pytest's own share is eight seconds in each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run live test test-fast check fmt bench lock clean
+.PHONY: help run live test test-fast check fmt bench fuzz audit lock clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,12 @@ fmt: $(VENV)/.dev ## Format the code and mend what a tool can mend
 
 bench: $(VENV)/.dev ## Measure speed and memory, each beside its baseline (takes minutes)
 	$(BIN)/python -m benchmarks $(BENCH)
+
+fuzz: $(VENV)/.dev ## Hand wrong input to all that reads any; SECONDS=600 SEED=7 FUZZ="--frames 1000000 --only parser"
+	$(BIN)/python -m fuzzing --seed $(or $(SEED),1) $(if $(SECONDS),--seconds $(SECONDS)) $(FUZZ)
+
+audit: $(VENV)/.dev ## Look up known vulnerabilities of every dependency; fails where that cannot be done
+	$(BIN)/python deploy/audit.py
 
 lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements*.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check uv

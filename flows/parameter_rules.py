@@ -153,5 +153,5 @@ def texts_of(text: str) -> Any:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number too long to be one, lists within lists without end
         return text  # of the wrong type, which is said where types are looked at

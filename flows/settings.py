@@ -70,6 +70,13 @@ def _begins_with(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path.parts[0]} is nobody's home directory") from error
+
+
 def _node_url(url: SecretStr) -> SecretStr:
     if not url.get_secret_value().startswith(("http://", "https://")):
         raise ValueError("an endpoint begins with http:// or https://")
@@ -102,7 +109,7 @@ def _for_known_venues(endpoints: dict[str, EndpointSettings]) -> dict[str, Endpo
 
 RestUrl = Annotated[str, _begins_with("http://", "https://")]
 WebSocketUrl = Annotated[str, _begins_with("ws://", "wss://")]
-Folder = Annotated[Path, AfterValidator(Path.expanduser)]
+Folder = Annotated[Path, AfterValidator(_at_home)]
 
 
 class _Section(BaseModel):
@@ -283,7 +290,7 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
         return Settings(**(overrides or {}))
     except ValidationError as error:
         raise SettingsError("wrong settings:\n  " + "\n  ".join(lines_of(error, Settings))) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # lists within lists without end
         raise SettingsError(f"the settings cannot be read: {error}") from None
 
 

@@ -29,6 +29,7 @@ from connectors.sources.jsonrpc_node import (
     NodeError,
     NodeTimeoutError,
     RangeTooLargeError,
+    block_number,
     header_of,
     quantity,
 )
@@ -167,20 +168,19 @@ class _Follower:
             Whether everything that may be read has been read.
         """
         head, last = await self._look()
-        if self.next_block is None:
-            self.next_block = max(0, head - self.feed.lookback_blocks + 1)
-        if self.next_block > head:
+        # Until something was read, the beginning is not settled: a wrong head must not leave us waiting for ever.
+        first = max(0, head - self.feed.lookback_blocks + 1) if self.next_block is None else self.next_block
+        if first > head:
             return True
-        known = self.memory.get(self.next_block - 1)
+        known = self.memory.get(first - 1)
         if known is not None:
             if last is None:  # the request reached a node that lags behind the one before
                 return True
             if last.hash != known.hash:
-                self.next_block = await self._rewind()
-        first = self.next_block
+                first = self.next_block = await self._rewind()
         last_block = min(head, first + self.range_blocks - 1)
         await self._read_or_narrow(first, last_block)
-        return self.next_block > head
+        return self.next_block is not None and self.next_block > head
 
     async def _look(self) -> tuple[int, Header | None]:
         """Return the highest block that may be read, and the last block read as the chain has it now."""
@@ -191,7 +191,7 @@ class _Follower:
         head, *last = await self.node.ask(calls)
         newest = header_of(last[0]) if last else None
         if isinstance(confirmations, int):
-            return quantity(head) - confirmations, newest
+            return block_number(head) - confirmations, newest
         finalized = header_of(head)
         if finalized is None:
             raise NodeError("the node knows no finalized block")

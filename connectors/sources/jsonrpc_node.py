@@ -23,6 +23,8 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _MAX_REASON_CHARS = 200
 _HTTP_OK = 200
 _HTTP_TOO_LARGE = 413
+_MAX_BLOCK = 2**52  # what a frame may say, so that nothing is asked for in vain
+_MAX_UNIX_SECONDS = 253_402_300_799  # the year 9999: the same
 _CODE_LIMIT_EXCEEDED = -32005  # EIP-1474; nodes send it for a wide range and for a fast caller alike
 
 # What nodes and their resellers were seen to say. Looked for in this order: "requests per second" names a limit as well.
@@ -223,4 +225,19 @@ def header_of(result: object) -> Header | None:
         wire = msgspec.convert(result, _WireHeader)
     except msgspec.ValidationError as error:
         raise NodeError(f"not a block: {error}") from error
-    return Header(quantity(wire.number), wire.hash, wire.parent_hash, quantity(wire.timestamp))
+    time_s = quantity(wire.timestamp)
+    if time_s > _MAX_UNIX_SECONDS:
+        raise NodeError(f"not the time of a block: {wire.timestamp}")
+    return Header(block_number(wire.number), wire.hash, wire.parent_hash, time_s)
+
+
+def block_number(value: object) -> int:
+    """Read the number of a block.
+
+    Raises:
+        NodeError: It is none, or beyond what any chain will reach.
+    """
+    number = quantity(value)
+    if number > _MAX_BLOCK:
+        raise NodeError(f"not the number of a block: {value}")
+    return number

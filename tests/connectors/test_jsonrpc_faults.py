@@ -55,6 +55,21 @@ FAILURES = {
     "a rate limit in words": (rpc_error(-32005, "daily request count exceeded, request rate limited"), "-32005"),
     "a rate limit by code": (rpc_error(429, "exceeded its compute units per second capacity"), "429"),
     "a node that is behind": (rpc_error(-32602, "block range extends beyond current head block"), "beyond"),
+    "a head beyond any chain": (
+        fault(json.dumps({"id": 0, "result": hex(2**60)}), method="eth_blockNumber"),
+        "not the number of a block",
+    ),
+    "a block beyond the year 9999": (
+        fault(
+            json.dumps(
+                [
+                    {"id": 0, "result": {"number": "0x61", "hash": "a", "timestamp": hex(2**40)}},
+                    *({"id": at, "result": []} for at in (1, 2)),
+                ]
+            )
+        ),
+        "not the time of a block",
+    ),
     "an unknown error": (rpc_error(-32603, "internal error"), "-32603"),
     "HTTP 429": (fault("", status=429, Retry_After="0"), "HTTP 429"),
     "HTTP 500": (fault("oops", status=500), "HTTP 500"),
@@ -200,3 +215,11 @@ def test_quantities_and_blocks_are_read_strictly() -> None:
             quantity(wrong)
     with pytest.raises(NodeError):
         header_of({"number": "0x1"})
+
+
+def test_a_wrong_head_before_anything_was_read_does_not_settle_where_the_reading_begins() -> None:
+    ahead = fault(json.dumps({"id": 0, "result": hex(2**40)}), method="eth_blockNumber")
+
+    receiver = run(FakeNode(head=100, faults=[ahead]), read_one_range)
+
+    assert receiver.blocks() == [(88, 97)]

@@ -136,6 +136,10 @@ def test_a_home_directory_is_found(monkeypatch):
     assert str(load_settings({"data_dir": "~/data"}).data_dir) == "/home/somebody/data"
 
 
+def test_a_home_directory_that_nobody_has_is_refused():
+    assert complaint({"data_dir": "~nobody-there/data"})[0].startswith("data_dir: ~nobody-there is nobody's home directory")
+
+
 # Endpoints
 
 
@@ -248,6 +252,19 @@ def test_a_variable_that_is_no_json_where_it_must_be_is_named(environment):
     environment(ENDPOINTS="nonsense")
 
     assert '"endpoints"' in complaint()[0]
+
+
+@pytest.mark.parametrize("name", ["ENDPOINTS", "VENUES", "PARAMETERS__CASCADE", "PARAMETERS__CASCADE_SCORE__WEIGHTS"])
+def test_lists_within_lists_without_end_are_refused(environment, name):
+    environment(**{name: "[" * 100_000})
+
+    assert complaint()
+
+
+def test_a_number_with_more_digits_than_python_reads_is_refused(environment):
+    environment(PARAMETERS__CASCADE_SCORE__WEIGHTS="9" * 5_000)
+
+    assert complaint()
 
 
 # Secrets
