@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from property_examples import UNICODE
 
 from market.shards import MAX_SHARDS, WHOLE, Shard, ShardError, owner_of
 
@@ -20,7 +21,7 @@ def test_owners_are_those_that_were_documented() -> None:
     assert {asset: owner_of(asset, 3) for asset in assets} == {"BTC": 2, "ETH": 0, "SOL": 2, "XRP": 1, "DOGE": 1, "BNB": 0}
 
 
-@given(asset=st.text(), count=COUNTS)
+@given(asset=st.text(UNICODE), count=COUNTS)
 def test_every_asset_has_exactly_one_owner(asset: str, count: int) -> None:
     assert [Shard(index, count).owns(asset) for index in range(count)].count(True) == 1
 
