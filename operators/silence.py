@@ -208,7 +208,7 @@ class Silence:
         quiet_us, is_known = now_us - from_us, self._is_known(feed)
         if quiet_us <= self._silent_after_us(feed, now_us):
             return
-        others = sum(other.heard_us > from_us for other in self._feeds.values() if other is not feed)
+        others = sum(other.heard_us > from_us for other in self._feeds.values())  # its own newest is not after itself
         brought = self._total - feed.total_at
         if others >= OTHER_VENUES and (is_known or brought >= self._parameters.min_other_events):
             usual = f"at most {self._usual_us(feed, now_us) / 1e6:.0f} s" if is_known else "not known yet"
@@ -219,8 +219,8 @@ class Silence:
             feed.silent = OpenGap(from_us, feed.suspicion)
 
     def _is_known(self, feed: _Feed) -> bool:
-        """Say whether the feed has been heard often and long enough to know its usual quiet."""
-        watched_us = feed.watched_us + (max(0, feed.heard_us - feed.since_us) if feed.gap is None else 0)
+        """Say whether the feed, which is connected, has been heard often and long enough to know its usual quiet."""
+        watched_us = feed.watched_us + max(0, feed.heard_us - feed.since_us)
         return feed.events >= self._parameters.min_events and watched_us >= self._parameters.learn_us
 
     def _silent_after_us(self, feed: _Feed, now_us: int) -> int:

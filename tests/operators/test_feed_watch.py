@@ -292,6 +292,10 @@ def test_the_gap_of_a_feed_that_is_not_expected_any_more_ends_with_the_first_tic
     ]
 
 
+def test_a_start_that_comes_to_nothing_gives_no_feed_up():
+    assert gaps(connected(0), connected(0, feed=BYBIT), tick(1), started(2), expected(2), started(3), tick(4)) == []
+
+
 def test_a_feed_that_was_never_connected_and_is_not_expected_any_more_leaves_without_a_row():
     assert gaps(expected(0), expected(0, BYBIT), tick(1), started(2), expected(2), tick(3), connected(4, feed=BYBIT)) == []
 

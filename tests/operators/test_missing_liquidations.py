@@ -134,6 +134,7 @@ def test_a_side_without_liquidations_is_not_known_to_be_quiet_while_no_venue_can
 
     assert [out.cascade_long.score for out in scores_of(outs)] == [0.0, None, 0.0]
     assert [out.risk.liquidations for out in scores_of(outs)] == [0, None, 0]
+    assert [out.liquidations_are_floors for out in scores_of(outs)] == [False, True, False]
     assert [out.missing_inputs[6:] for out in scores_of(outs)] == [(), ("liquidations",), ()]
 
 

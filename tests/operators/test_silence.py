@@ -112,7 +112,7 @@ def test_it_is_told_with_when_it_began_and_why_before_the_tick_that_showed_it():
 def test_nobody_is_silent_alone_with_one_other():
     others = liquidations(B, *range(5, 300, 10))
 
-    assert silences(USUAL, liquidations(C, 159), others, ticks(162, 255)) == []
+    assert silences(USUAL, liquidations(C, 160), others, ticks(162, 255)) == []
     assert silences(USUAL, liquidations(C, 161), others, ticks(162, 255)) == [(240, [A])]
 
 
@@ -176,6 +176,12 @@ def test_a_liquidation_while_a_connection_is_away_ends_the_suspicion_without_a_w
     assert silences(USUAL, OTHERS, ticks(0, 249), again) == [(240, [A]), (250, [])]
 
 
+def test_a_liquidation_at_once_after_a_new_connection_ends_the_suspicion():
+    again = [connections(250, a=(250, "closed")), connections(255), liquidation(255.5)]
+
+    assert gaps(USUAL, OTHERS, ticks(0, 249), again) == [gap(160, 250, WORDS), gap(255, 255.5, WORDS)]
+
+
 def test_a_silent_feed_that_is_not_expected_any_more_has_its_gap_until_then():
     fewer = LiquidationConnections(cause(250), {B: None, C: None})
 
@@ -203,6 +209,26 @@ def test_before_it_is_known_a_feed_is_not_suspected_while_the_others_have_brough
     assert silences([connections(0), few], ticks(0, 150)) == []
     words = told([connections(0), few], ticks(0, 150), liquidation(160, B), ticks(151, 170))[-1].sights[A].reason
     assert words == ("silent: connected, and no liquidation in 160 s, while 2 other venues had 8; usual quiet: not known yet")
+
+
+def test_what_the_others_brought_before_it_was_connected_does_not_count():
+    late = connections(300, a=(0, "not connected yet", True))
+    few = [*liquidations(B, *range(10, 300, 10)), *liquidations(C, *range(15, 300, 10)), *liquidations(C, 390, 395)]
+
+    assert silences(late, few, connections(301), liquidations(B, 380, 385), ticks(302, 470)) == []
+
+
+def test_two_liquidations_are_too_few_to_know_what_is_usual():
+    few = [*liquidations(B, 200, 205), *liquidations(C, 200, 205)]
+
+    assert silences([connections(0)], liquidations(A, 52, 104), few, ticks(0, 250)) == []
+    assert silences([connections(0)], liquidations(A, 52, 103, 104), few, ticks(0, 250)) == [(208, [A])]
+
+
+def test_quiet_while_a_connection_is_away_teaches_nothing():
+    away = [connections(161, a=(161, "closed")), liquidation(360), connections(365)]
+
+    assert silences(USUAL, OTHERS, away, ticks(0, 600)) == [(445, [A])]
 
 
 def test_many_liquidations_at_once_teach_nothing():
@@ -292,6 +318,10 @@ def test_a_gap_that_turns_out_longer_is_told():
     ]
 
 
+def test_a_liquidation_tells_of_nothing_but_the_end_of_a_silence():
+    assert run(build, [connections(0), liquidation(70)])[1] == [liquidation(70)]
+
+
 def test_what_is_the_same_is_not_told_again():
     assert len(told(connections(0), connections(1), ticks(0, 50))) == 1
 
@@ -347,7 +377,7 @@ def history(steps):
         if kind == "liquidation":
             items.append(liquidation(at_s, venue))
         elif kind == "tick":
-            items += [tick(at_s + later_s) for later_s in range(0, 150, 3)]
+            items += [tick(at_s + later_s) for later_s in range(0, 150, 15)]
             at_s += 150
         else:
             gap = None if kind == "connected" else OpenGap(us(at_s - pause_s), "closed", is_first=kind == "awaited")
@@ -363,7 +393,7 @@ steps = st.tuples(
     st.sampled_from(["liquidation"] * 8 + ["tick"] * 3 + ["lost", "connected", "awaited", "gone"]),
     st.sampled_from([A, B, C]),
 )
-histories = st.lists(steps, max_size=60).map(history)
+histories = st.lists(steps, max_size=40).map(history)
 
 
 @given(items=histories, restarts=st.sets(st.integers(0, 200)))
