@@ -376,8 +376,10 @@ def history(steps):
         at_s += pause_s
         if kind == "liquidation":
             items.append(liquidation(at_s, venue))
-        elif kind == "tick":
-            items += [tick(at_s + later_s) for later_s in range(0, 150, 15)]
+        elif kind in {"all speak", "one is quiet"}:
+            for later_s in range(0, 150, 15):
+                speaking = [each for each in (A, B, C) if kind == "all speak" or each != venue]
+                items += [tick(at_s + later_s), *(liquidation(at_s + later_s + 1, each) for each in speaking)]
             at_s += 150
         else:
             gap = None if kind == "connected" else OpenGap(us(at_s - pause_s), "closed", is_first=kind == "awaited")
@@ -390,10 +392,10 @@ def history(steps):
 
 steps = st.tuples(
     st.sampled_from([0, 0.5, 1, 20, 70]),
-    st.sampled_from(["liquidation"] * 8 + ["tick"] * 3 + ["lost", "connected", "awaited", "gone"]),
+    st.sampled_from(["liquidation", "all speak", "one is quiet"] * 3 + ["lost", "connected", "awaited", "gone"]),
     st.sampled_from([A, B, C]),
 )
-histories = st.lists(steps, max_size=40).map(history)
+histories = st.lists(steps, max_size=20).map(history)
 
 
 @given(items=histories, restarts=st.sets(st.integers(0, 200)))
