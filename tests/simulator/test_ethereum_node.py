@@ -188,7 +188,7 @@ def test_logs_come_in_the_chains_order_and_an_index_appears_once_in_a_block():
 
 def test_topics_and_addresses_select():
     part = NODE
-    first, last = part.chain.head - 300, part.chain.head
+    first, last = part.chain.head - 99, part.chain.head
     everything = logs_of(part, first, last)
 
     def selected(**wanted):
@@ -208,7 +208,7 @@ def test_topics_and_addresses_select():
 
 def test_other_tokens_and_strangers_are_there_to_be_filtered():
     part = NODE
-    everything = logs_of(part, part.chain.head - 300, part.chain.head)
+    everything = logs_of(part, part.chain.head - 99, part.chain.head)
 
     touching = [log for log in everything if set(log["topics"][1:]) & set(WORDS)]
 

@@ -135,6 +135,7 @@ def test_a_frozen_market_moves_but_liquidates_nobody():
     assert frozen.mark_price(0) != price
 
 
+@pytest.mark.slow
 def test_no_two_liquidations_of_one_moment_look_alike():
     liquidations = story("burst", 12)
     identities = {
@@ -145,6 +146,7 @@ def test_no_two_liquidations_of_one_moment_look_alike():
     assert len(identities) == len(liquidations) == 20_000
 
 
+@pytest.mark.slow
 def test_fills_lie_between_the_market_and_the_bankruptcy_price():
     for each in story("burst", 12):
         tick = float(each.instrument.tick)

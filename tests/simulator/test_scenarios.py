@@ -93,6 +93,7 @@ def test_calm_has_liquidations_and_no_cascade():
     assert max(each.notional_micros for each in story) < 300_000e6
 
 
+@pytest.mark.slow
 def test_a_burst_is_twenty_thousand_within_one_second_and_nothing_else():
     story = until("burst", 14)
 
