@@ -32,7 +32,6 @@ MARKET_STEP = "market"
 ASSETS_STEP = "assets"
 
 _OWN_PACKAGES = ("market.", "operators.")
-_HARMLESS = frozenset({("collections", "deque"), ("builtins", "set"), ("builtins", "frozenset"), ("builtins", "bytearray")})
 _NEWEST = (
     "SELECT step_id, state_key, ser_change FROM snaps AS s WHERE snap_epoch ="
     " (SELECT max(snap_epoch) FROM snaps WHERE step_id = s.step_id AND state_key = s.state_key) AND ser_change IS NOT NULL"
@@ -165,8 +164,6 @@ def _decoded(states: bytes, chains: Chains) -> _Legacy:
 
 class _OwnTypesOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _HARMLESS:
-            return super().find_class(module, name)
         found = super().find_class(module, name) if module.startswith(_OWN_PACKAGES) else None
         if not isinstance(found, type) or not found.__module__.startswith(_OWN_PACKAGES):
             raise ShardsError(f"what a shard has left holds {module}.{name}, which no state of this program does")

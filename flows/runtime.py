@@ -29,7 +29,7 @@ from connectors.sinks.health import HealthServer, HealthState
 from connectors.sinks.metrics import EventObserver, Metrics, MetricsSink
 from connectors.sinks.observer import SinkObserver
 from connectors.sinks.shard_metrics import registry_of
-from connectors.sinks.spool import Spool, SpoolError
+from connectors.sinks.spool import Spool
 from connectors.sources.chain.addresses import exchange_addresses
 from connectors.sources.collector import collect
 from connectors.sources.frame import Frame
@@ -208,7 +208,7 @@ class Runtime:
             if self.tenancy.place.journal.is_file():
                 self._emit_rest(deadline - clock.monotonic_seconds())
             self.tenancy.hand_over()
-        except (ShardsError, DeltaTablesError, SpoolError) as error:
+        except (ShardsError, DeltaTablesError) as error:
             _log.warning("not_handed_over", error=str(error), remedy="only before the number of shards changes: drain")
 
     def drain(self, tables: DeltaSink) -> bool:

@@ -19,12 +19,17 @@ class ShardsError(Exception):
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """What a directory says of itself: which shard of which generation its journal and state belong to."""
+    """What a directory says of itself: which shard of which generation its journal and state belong to.
+
+    Attributes:
+        is_entered: Whether the ledger was seen to say the same; a process may have died before it could.
+    """
 
     generation: int
     shard: str
     partition: str
     begun_us: int
+    is_entered: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def decide(ledger: Ledger, shard: Shard, mark: Mark | None) -> Resume | Join:
     """
     newest = ledger.newest
     if not newest:
-        if mark is not None:
+        if mark is not None and mark.is_entered:
             raise ShardsError(
                 f"this directory has been {name_of(Shard.parse(mark.shard))} of tables that are not here. Restore the tables "
                 "that belong to it, or start with a new data directory"

@@ -119,7 +119,7 @@ def settle(
     for _attempt in range(_ATTEMPTS):
         known = ledger.read()
         mark = read_mark(home)
-        if not known.tenures and shard.is_whole and mark is None:
+        if not known.tenures and shard.is_whole and (mark is None or not mark.is_entered):
             return Place(shard, home, PARTITION if recording is None else recording)
         if not known.tenures and not shard.is_whole and was_undivided():
             raise ShardsError(
@@ -144,11 +144,12 @@ def adopt(ledger: ShardLedger, home: Path, partition: str) -> Place:
         DeltaTablesError: The ledger cannot be written.
     """
     tenure = _tenure(1, WHOLE, partition, 1)
-    _write_mark(home, tenure)
+    _write_mark(home, tenure, is_entered=False)
     try:
         ledger.write(Ledger(()), tenure)
     except LedgerConflictError as error:
         raise ShardsError(f"another process has begun with {ledger.uri} in this moment: find out which") from error
+    _write_mark(home, tenure)
     return Place(WHOLE, home, partition, tenure=tenure)
 
 
@@ -202,6 +203,7 @@ class _Arrival:
     recording: str | None
 
     def resume(self, known: Ledger, tenure: Tenure) -> Place:
+        _write_mark(self.home, tenure)
         if tenure.status is ShardStatus.DRAINED:
             tenure = msgspec.structs.replace(tenure, status=ShardStatus.RUNNING)
             self.ledger.write(known, tenure)
@@ -215,6 +217,7 @@ class _Arrival:
         place = self._place(tenure, decision.predecessors)
         self._prepare(place, tenure)
         self.ledger.write(known, tenure)
+        _write_mark(self.home, tenure)
         if decision.predecessors and decision.predecessors == known.newest:
             self.ledger.forget_before(tenure.generation - 1)
         return place
@@ -230,7 +233,7 @@ class _Arrival:
         if self.recording is None:
             place.journal.parent.mkdir(exist_ok=True)
             _begin_journal(place.journal, tenure.next_sequence)
-        _write_mark(self.home, tenure)
+        _write_mark(self.home, tenure, is_entered=False)
 
 
 def _partition_name(shard: Shard, generation: int, recording: str | None) -> str:
@@ -245,9 +248,9 @@ def _begin_journal(path: Path, first_sequence: int) -> None:
         opened.execute("UPDATE trimmed SET sequence = ?", (first_sequence - 1,))
 
 
-def _write_mark(home: Path, tenure: Tenure) -> None:
+def _write_mark(home: Path, tenure: Tenure, *, is_entered: bool = True) -> None:
     """Write it whole or not at all."""
-    mark = Mark(tenure.generation, str(tenure.shard), tenure.partition, tenure.begun_us)
+    mark = Mark(tenure.generation, str(tenure.shard), tenure.partition, tenure.begun_us, is_entered)
     unfinished = home / f"{MARK_NAME}.tmp"
     with unfinished.open("wb") as file:
         file.write(msgspec.json.encode(mark))
