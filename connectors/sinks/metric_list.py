@@ -105,6 +105,9 @@ GAP_SECONDS = _counter("gap_seconds_total", "Length of those intervals", "venue"
 QUEUE_FRAMES = _gauge("queue_frames", "Frames journaled and not yet in the flow")
 JOURNAL_BYTES = _gauge("journal_bytes", "Size of the journal")
 JOURNAL_FRAMES = _gauge("journal_frames", "Frames in the journal")
+SIGNAL_SECONDS = _histogram(
+    "signal_seconds", "From the receipt of a frame to its signal at the last step, live frames only", "signal"
+)
 BATCH_TIMESTAMP = _gauge("batch_timestamp_seconds", "When the flow last handed on a batch")
 
 SHARDS = _gauge("shards", "Shards among which the assets are divided; 1 where they are not")

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from connectors import clock
 from connectors.sinks import metric_list as m
+from connectors.sinks.delay_metrics import DelayMetrics
 from connectors.sinks.event_metrics import EventMetrics, feed_labels
 from connectors.sinks.metric_list import METRICS, Metric, MetricKind
 
@@ -36,6 +37,8 @@ class Metrics:
         self.registry = registry if registry is not None else CollectorRegistry()
         self._events = EventMetrics(max_assets)
         self.registry.register(self._events)
+        self._delays = DelayMetrics()
+        self.registry.register(self._delays)
         self._frames = self._counter(m.FRAMES)
         self._frame_bytes = self._counter(m.FRAME_BYTES)
         self._frame_timestamp = self._gauge(m.FRAME_TIMESTAMP)
@@ -66,6 +69,7 @@ class Metrics:
     def observe_batch(self, events: Iterable[Any]) -> None:
         """Take events in the order they come. The flow's thread."""
         self._events.observe_batch(events)
+        self._delays.observe_batch(events, clock.now_us())
 
     def batch_handed_on(self) -> None:
         """The flow's source has handed on a batch, maybe an empty one."""
@@ -73,6 +77,7 @@ class Metrics:
 
     def frames_received(self, feed: str, count: int, payload_bytes: int) -> None:
         """Frames of one feed were journaled."""
+        self._delays.begin(clock.now_us())
         children = self._feed_children.get(feed)
         if children is None:
             labels = feed_labels(feed)
