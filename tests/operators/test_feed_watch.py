@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from partition_machines import NOON_US, SECOND, cause, derived, run, tick, us
+from partition_machines import NOON_US, SECOND, cause, derived, histories, run, tick, us
 from property_examples import examples
 
 from market.events import Gap, Liquidation
@@ -403,34 +403,18 @@ KINDS = {
     "poll_answered": lambda at_s, _connection, _feed: poll_answered(at_s),
     "liquidation": lambda at_s, _connection, feed: liquidation(at_s, feed.partition("/")[0]),
 }
-
-
-def history(steps):
-    at_s, items = 0.0, []
-    for pause_s, kind, connection, feed in steps:
-        at_s += pause_s
-        items.append(KINDS[kind](at_s, connection, feed))
-    return items
-
-
-steps = st.tuples(
-    st.sampled_from([0, 0.5, 1, 2, 7, -1]),
-    st.sampled_from(sorted(KINDS)),
-    st.sampled_from(["1", "1#2", "1#3", "2"]),
-    st.sampled_from([BINANCE, BYBIT]),
-)
-histories = st.lists(steps, max_size=30).map(history)
+HISTORIES = histories(KINDS, [0, 0.5, 1, 2, 7, -1], ["1", "1#2", "1#3", "2"], [BINANCE, BYBIT])
 
 
 @settings(max_examples=examples(80))
-@given(items=histories, restarts=st.sets(st.integers(0, 30)), start_s=st.floats(-5, 60))
+@given(items=HISTORIES, restarts=st.sets(st.integers(0, 30)), start_s=st.floats(-5, 60))
 def test_a_restart_at_any_point_changes_nothing(items, restarts, start_s):
     items = [*items[:15], started(start_s), *items[15:]]
 
     assert run(build, items, restarts) == run(build, items)
 
 
-@given(items=histories)
+@given(items=HISTORIES)
 def test_whatever_comes_passes_on_first_and_the_state_stays_bounded(items):
     machine = build(None)
     for item in items:
