@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from flows.settings import Settings
+from connectors.secrets import Secrets
+from flows.settings import Settings, secrets_of
 
-_SHORTEST_SECRET = 6  # shorter values are words such as "true" or region codes, and would blank out half a sentence
 _URL_PART = re.compile(r"[/?&=:@#]+")
 
 
@@ -56,7 +56,6 @@ def without_secrets(text: str, settings: Settings) -> str:
         user, _, place = url.partition("://")[2].rpartition("@")
         _host, *rest = _URL_PART.split(place)
         secrets += [url, *_URL_PART.split(user), *rest]
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, "…")
-    return text
+    hidden = Secrets()
+    hidden.know([*secrets, *secrets_of(settings)])
+    return hidden.clean(text)

@@ -14,11 +14,13 @@ import typer
 from cascadewatch import answers
 from cascadewatch.demo import SCENARIOS, DemoError
 from cascadewatch.doctor import examine
+from cascadewatch.logs import show_uncaught
 from cascadewatch.maintain import maintain_tables, yield_to_others
 from cascadewatch.miner_history import HistoryError, read_miner_day
 from cascadewatch.parse_frames import FrameReader
 from cascadewatch.running import finish, replay_journal, replay_table, run_live, run_simulated
 from cascadewatch.shard_answers import print_shards
+from connectors.secrets import SECRETS
 from connectors.sinks.delta_tables import DeltaTablesError
 from connectors.sinks.health import HealthServerError
 from connectors.sinks.spool import SpoolError
@@ -72,7 +74,7 @@ def _in_one_sentence(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except _EXPECTED as error:
             words = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
-            typer.secho(f"cascadewatch: {words}", fg="red", err=True)
+            typer.secho(SECRETS.clean(f"cascadewatch: {words}"), fg="red", err=True)
             raise typer.Exit(1) from error
         except BrokenPipeError as error:  # the reader of a pipe has seen enough
             sys.stderr.close()
@@ -263,4 +265,5 @@ def miners(
 
 def main() -> None:
     """Run the command line."""
+    sys.excepthook = show_uncaught
     app()

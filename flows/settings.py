@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -29,6 +30,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from connectors.secrets import SECRETS, secrets_in_options, secrets_in_url
 from connectors.sinks.delta_tables import DEFAULT_OLD_VERSIONS_HOURS
 from connectors.sinks.maintenance import DEFAULT_TARGET_FILE_BYTES
 from connectors.sinks.tables import TABLES
@@ -65,9 +67,25 @@ def _begins_with(*schemes: str) -> AfterValidator:
         _scheme, _, rest = url.partition("://")
         if not url.startswith(schemes) or not rest.strip("/"):
             raise ValueError(f"a base URL begins with {' or '.join(schemes)} and goes on with a host")
+        if not _has_a_place(url):
+            raise ValueError("the host or the port is none")
         return url.rstrip("/")
 
     return AfterValidator(check)
+
+
+def _has_a_place(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0) and url.isprintable() and " " not in url
+    except ValueError:
+        return False
+
+
+def _without_credentials(uri: str) -> str:
+    if "://" in uri and ("@" in uri or "?" in uri):
+        raise ValueError("credentials do not belong here, where they would be shown: put them into sink.storage_options")
+    return uri
 
 
 def _at_home(path: Path) -> Path:
@@ -78,8 +96,8 @@ def _at_home(path: Path) -> Path:
 
 
 def _node_url(url: SecretStr) -> SecretStr:
-    if not url.get_secret_value().startswith(("http://", "https://")):
-        raise ValueError("an endpoint begins with http:// or https://")
+    if not url.get_secret_value().startswith(("http://", "https://")) or not _has_a_place(url.get_secret_value()):
+        raise ValueError("an endpoint begins with http:// or https:// and goes on with a host")
     return url
 
 
@@ -170,7 +188,7 @@ class JournalSettings(_Section):
 class SinkSettings(_Section):
     """From rows to Delta tables."""
 
-    tables_uri: str | None = Field(
+    tables_uri: Annotated[str, AfterValidator(_without_credentials)] | None = Field(
         default=None, description="folder or object-store URI such as s3://bucket/prefix; by default tables in data_dir"
     )
     storage_options: dict[str, SecretStr] = Field(
@@ -287,11 +305,24 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
     _refuse_unknown_variables()
     # "from None": the causes hold the values, secrets among them, and tracebacks print causes.
     try:
-        return Settings(**(overrides or {}))
+        settings = Settings(**(overrides or {}))
     except ValidationError as error:
         raise SettingsError("wrong settings:\n  " + "\n  ".join(lines_of(error, Settings))) from None
     except (OSError, ValueError, RecursionError) as error:  # lists within lists without end
         raise SettingsError(f"the settings cannot be read: {error}") from None
+    SECRETS.know(secrets_of(settings))
+    return settings
+
+
+def secrets_of(settings: Settings) -> set[str]:
+    """Return every text in the settings that may be a secret, or a part of one."""
+    urls = [url for each in settings.endpoints.values() for url in (each.rest_url, each.websocket_url)]
+    urls += settings.mining.base_urls.values()
+    secrets = secrets_in_options(settings.storage_options().items())
+    if settings.chain.url is not None:
+        urls.append(settings.chain.url.get_secret_value())
+        secrets |= {url for url in urls[-1:] if secrets_in_url(url)}
+    return secrets.union(*map(secrets_in_url, urls))
 
 
 def _refuse_unknown_variables() -> None:

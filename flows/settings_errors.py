@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ValidationError
 
+from connectors.secrets import without_secrets_of_url
 from flows.parameter_rules import ParametersError
 
 _SECRETS = (("chain", "url"), ("sink", "storage_options"))
@@ -39,7 +40,8 @@ def _line(item: Mapping[str, Any], settings: type[BaseModel]) -> str:
         return f"{key}: is missing"
     if _may_be_secret(place) or not isinstance(value, str | int | float):
         return f"{key}: {words} (value not shown)"
-    return f"{key}: {words} (value: {value!r})"
+    shown = without_secrets_of_url(value) if isinstance(value, str) else value
+    return f"{key}: {words} (value: {shown!r})"
 
 
 def _may_be_secret(place: _Place) -> bool:

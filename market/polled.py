@@ -11,6 +11,7 @@ from market.contracts import EXACT, QUOTIENT, AbsurdValueError, Contract, not_ne
 from market.events import BookDepth, Derivatives
 from market.raw import ContractKind, RawBookDepth, RawDerivatives
 
+_MIN_AMOUNT = Decimal("1e-18")  # as small as a price may be
 _MAX_FUNDING_RATE = Decimal(1)  # 100 % per interval; venues cap it at 4 % or less
 _DISTANCES = (Decimal("0.005"), Decimal("0.01"), Decimal("0.02"))  # of the mid price, in the order of BookDepth
 _EIGHT = Decimal(8)  # hours
@@ -79,11 +80,11 @@ def _open_interest(
     """Return open interest in coins and in USD; ``mark`` is USD per coin."""
     coins = usd = None
     if raw.open_interest_usd is not None:
-        usd = not_negative(raw.open_interest_usd, "open interest in USD")
+        usd = _amount(raw.open_interest_usd, "open interest in USD")
     if raw.open_interest_base is not None:
-        coins = EXACT.multiply(not_negative(raw.open_interest_base, "open interest in units"), Decimal(contract.multiplier))
+        coins = EXACT.multiply(_amount(raw.open_interest_base, "open interest in units"), Decimal(contract.multiplier))
     elif raw.open_interest_contracts is not None:
-        contracts = not_negative(raw.open_interest_contracts, "open interest in contracts")
+        contracts = _amount(raw.open_interest_contracts, "open interest in contracts")
         if contract.kind is ContractKind.LINEAR:
             coins = contract.coins(_ANY, contracts, _ANY)
         elif usd is None and (mark is not None or contract.kind is ContractKind.INVERSE):
@@ -93,6 +94,14 @@ def _open_interest(
         coins = QUOTIENT.divide(usd, mark) if coins is None and usd is not None else coins
         usd = EXACT.multiply(coins, mark) if usd is None and coins is not None else usd
     return coins, usd
+
+
+def _amount(text: str, what: str) -> Decimal:
+    """Read what may be nothing, but not next to nothing: a change from there would be beyond any float."""
+    value = not_negative(text, what)
+    if 0 < value <= _MIN_AMOUNT:
+        raise AbsurdValueError(f"{what} is absurdly small: {text}")
+    return value
 
 
 def _price_per_coin(text: str | None, what: str, contract: Contract) -> Decimal | None:

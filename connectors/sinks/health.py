@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from connectors import clock
+from connectors.secrets import SECRETS
 from market.feeds import LiquidationFeeds, Sight, liquidations_feed
 from market.raw import FeedState, FeedStatus
 
@@ -121,7 +122,7 @@ class HealthState:
     def commit_failed(self, table: str, error: str, reason: str) -> None:
         """A commit failed and will be tried again."""
         with self._lock:
-            self._commit_errors[table] = f"{error}: {reason}"
+            self._commit_errors[table] = SECRETS.clean(f"{error}: {reason}")
 
     def batch_age_seconds(self) -> float:
         """Return how long ago the flow last handed on a batch, or started."""

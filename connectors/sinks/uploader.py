@@ -8,6 +8,7 @@ import pyarrow as pa
 import structlog
 
 from connectors import clock
+from connectors.secrets import SECRETS
 from connectors.sinks.delta_tables import STORE_ERRORS, DeltaTables
 from connectors.sinks.observer import SinkObserver
 from connectors.sinks.sequences import merged
@@ -103,7 +104,7 @@ class Uploader:
                 written = self._tables.commit(table, rows, merged([file.highs for file in group]))
             except STORE_ERRORS as error:
                 self._observer.commit_failed(table, type(error).__name__, str(error))
-                return f"{table}: {type(error).__name__}: {error}"
+                return SECRETS.clean(f"{table}: {type(error).__name__}: {error}")
             self._spool.remove(group)
             self._observer.committed(table, written, clock.monotonic_seconds() - began)
         return None

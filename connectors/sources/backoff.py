@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 
+from connectors.secrets import SECRETS
+
 MAX_RETRY_AFTER_SECONDS = 3 * 86_400.0
 """The longest ban that Binance's REST documentation names; a longer demand is cut to it."""
 
@@ -100,6 +102,7 @@ def retry_after_seconds(header: str | None, *, now_us: int) -> float | None:
 
 def refusal_words(code: int, phrase: str, body: bytes) -> str:
     """Return one line for people: the HTTP code and phrase, a hint where the code gives one, the beginning of the answer."""
-    excerpt = " ".join(body[: 4 * MAX_EXCERPT_CHARACTERS].decode(errors="replace").split())[:MAX_EXCERPT_CHARACTERS]
+    text = SECRETS.clean(body.decode(errors="replace"))  # before it is cut: servers repeat what they were asked
+    excerpt = " ".join(text[: 4 * MAX_EXCERPT_CHARACTERS].split())[:MAX_EXCERPT_CHARACTERS]
     hint = " (blocked here?)" if code in BLOCKED_CODES else ""
     return f"HTTP {code} {phrase}".rstrip() + hint + (f": {excerpt}" if excerpt else "")

@@ -15,6 +15,7 @@ import httpx
 import msgspec
 
 from connectors import clock
+from connectors.secrets import SECRETS
 from connectors.sources.backoff import BLOCKED_CODES, BUSY_CODES, retry_after_seconds
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -49,9 +50,9 @@ class NodeError(Exception):
     """
 
     def __init__(self, reason: str, *, wait_seconds: float | None = None, is_blocked: bool = False) -> None:
-        """Cut the reason to a bearable length."""
-        super().__init__(reason[:_MAX_REASON_CHARS])
-        self.reason = reason[:_MAX_REASON_CHARS]
+        """Leave out what may be a key, and cut the reason to a bearable length."""
+        self.reason = SECRETS.clean(reason)[:_MAX_REASON_CHARS]
+        super().__init__(self.reason)
         self.wait_seconds = wait_seconds
         self.is_blocked = is_blocked
 

@@ -15,6 +15,7 @@ import httpx
 import structlog
 
 from connectors.clock import jitter, monotonic_seconds, now_us
+from connectors.secrets import SECRETS
 from connectors.sources.backoff import (
     BLOCKED_CODES,
     BUSY_CODES,
@@ -63,9 +64,9 @@ class PollError(Exception):
 
     def __init__(self, reason: str, *, code: int | None = None, wait_seconds: float = 0.0) -> None:
         """Keep what the caller needs."""
-        super().__init__(reason)
         self.code = code
-        self.reason = reason
+        self.reason = SECRETS.clean(reason)
+        super().__init__(self.reason)
         self.wait_seconds = wait_seconds
 
 

@@ -18,6 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from connectors.clock import jitter, monotonic_seconds, now_us
+from connectors.secrets import SECRETS
 from connectors.sources.backoff import BLOCKED_CODES, Backoff, ReconnectPolicy, refusal_words, retry_after_seconds
 from connectors.sources.feed import FrameReceiver, KeepAlive, WebSocketFeed
 from market.raw import FeedState
@@ -66,14 +67,22 @@ class _Socket(ClientConnection):
         super().data_received(data)
 
 
+class _Connect(connect):
+    """Goes where it is told and nowhere else: a venue's redirect is a refusal like any other."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Follow none. The library would also go to another host, and raise when the address is no address."""
+        return exc
+
+
 class _OpenError(Exception):
     """A connection did not come about. ``wait_seconds`` is the least that the venue or the code asks us to wait."""
 
     def __init__(self, state: FeedState, kind: str, reason: str, wait_seconds: float = 0.0) -> None:
-        super().__init__(reason)
+        self.reason = SECRETS.clean(reason)
+        super().__init__(self.reason)
         self.state = state
         self.kind = kind  # failures of one kind are announced once per incident
-        self.reason = reason
         self.wait_seconds = wait_seconds
 
 
@@ -242,7 +251,7 @@ class _Keeper:
         feed, policy = self._feed, self._policy
         url = urllib.parse.urlsplit(feed.url)
         try:
-            socket = await connect(
+            socket = await _Connect(
                 feed.url,
                 ssl=(self._ssl_context or True) if url.scheme == "wss" else None,
                 proxy=None if url.hostname in _LOOPBACK_HOSTS else True,
@@ -333,7 +342,7 @@ class _Keeper:
 def _closing_words(closed: ConnectionClosed) -> str:
     """Say who ended a connection, and why."""
     if closed.rcvd is not None and (closed.sent is None or closed.rcvd_then_sent):
-        return f"closed by the venue: {closed.rcvd.code} {closed.rcvd.reason}".rstrip()
+        return SECRETS.clean(f"closed by the venue: {closed.rcvd.code} {closed.rcvd.reason}".rstrip())
     if closed.sent is not None:
         return f"closed by us: {closed.sent.code} {closed.sent.reason}".rstrip()
-    return f"broken: {closed.__cause__ or 'ended without a closing handshake'}"
+    return SECRETS.clean(f"broken: {closed.__cause__ or 'ended without a closing handshake'}")

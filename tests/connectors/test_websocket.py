@@ -659,3 +659,24 @@ def test_what_the_receiver_raises_ends_the_transport_and_closes_the_socket():
             await asyncio.wait_for(closed.wait(), 1.0)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("place", ["http://[", "ftp://127.0.0.1:1/", "ws://127.0.0.1:1/elsewhere", "//other.example/", ""])
+def test_a_redirect_is_a_refusal_and_is_not_followed(place):
+    """An address that is none would end everything; one elsewhere would take us to whom nobody named."""
+    asked = []
+
+    def redirect(connection, request):
+        asked.append(request.path)
+        response = connection.respond(301, "go away")
+        response.headers["Location"] = place
+        return response
+
+    async def scenario():
+        receiver = Recorder()
+        async with venue(None, process_request=redirect) as port, running(feed_at(port), receiver):
+            await until(lambda: receiver.statuses and len(asked) >= 2)
+        return receiver.statuses
+
+    assert asyncio.run(scenario()) == [("1", REFUSED, "HTTP 301 Moved Permanently: go away")]
+    assert set(asked) == {"/ws"}

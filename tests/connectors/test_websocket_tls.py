@@ -26,11 +26,11 @@ class Recorder:
         self.statuses.append((state, reason))
 
 
-def meet(authority, trusted):
-    """What a transport that trusts ``trusted`` receives from a server whose certificate ``authority`` signed."""
+def meet(authority, trusted, *, named="127.0.0.1"):
+    """What a transport that trusts ``trusted`` receives from a server whose certificate ``authority`` signed for ``named``."""
     recorder = Recorder()
     server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(server_side)
+    authority.issue_cert(named).configure_cert(server_side)
 
     async def greet(socket):
         await socket.send("hello")
@@ -71,3 +71,16 @@ def test_without_a_setting_the_system_decides_and_a_stranger_is_a_status_never_a
     state, reason = recorder.statuses[0]
     assert state is FeedState.LOST
     assert "CERTIFICATE_VERIFY_FAILED" in reason
+
+
+def test_a_certificate_for_another_host_is_not_believed_even_from_an_authority_that_is_trusted():
+    authority = trustme.CA()
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+
+    recorder = meet(authority, trusting, named="venue.example")
+
+    assert recorder.payloads == []
+    state, reason = recorder.statuses[0]
+    assert state is FeedState.LOST
+    assert "mismatch" in reason

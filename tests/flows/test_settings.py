@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from connectors.secrets import SECRETS
 from flows.parameter_rules import ParametersError, rule_of, sensible
 from flows.settings import Settings, SettingsError, load_settings
 from market.parameters import CascadeScoreParameters, CascadeThresholds, Parameters, WatchParameters
@@ -322,7 +323,45 @@ def test_neither_is_one_that_a_variable_held(environment, variables):
 
 
 def test_an_endpoint_that_is_no_url_is_refused_without_its_value():
-    assert complaint({"chain": {"url": KEY}}) == ["chain.url: an endpoint begins with http:// or https:// (value not shown)"]
+    assert complaint({"chain": {"url": KEY}}) == [
+        "chain.url: an endpoint begins with http:// or https:// and goes on with a host (value not shown)"
+    ]
+
+
+@pytest.mark.parametrize(
+    "url", [f"https://user:{KEY}@a.example:port", f"https://a.example:99999/{KEY}", f"https://[::1/{KEY}"]
+)
+def test_an_address_without_a_place_is_refused_without_its_secrets(url):
+    for settings in (
+        {"endpoints": {"okx": {"rest_url": url, "websocket_url": "wss://a.example"}}},
+        {"mining": {"base_urls": {"mempool": url}}},
+        {"chain": {"url": url}},
+    ):
+        (line,) = complaint(settings)
+        assert KEY not in line
+
+
+@pytest.mark.parametrize("uri", [f"s3://user:{KEY}@bucket/tables", f"az://tables?sig={KEY}"])
+def test_credentials_in_the_place_of_the_tables_are_refused_without_showing_them(uri):
+    (line,) = complaint({"sink": {"tables_uri": uri}})
+
+    assert line.startswith("sink.tables_uri: credentials do not belong here")
+    assert "sink.storage_options" in line
+    assert KEY not in line
+
+
+def test_every_place_that_may_hold_a_secret_is_known_once_settings_are_read(environment):
+    environment(
+        CHAIN__URL=f"https://a.example/v3/{KEY}-1",
+        SINK__STORAGE_OPTIONS=f'{{"aws_secret_access_key": "{KEY}-2", "aws_region": "eu-west-1"}}',
+        MINING__BASE_URLS=f'{{"mempool": "https://user:{KEY}-3@a.example"}}',
+        ENDPOINTS=f'{{"okx": {{"rest_url": "https://a.example/?t={KEY}-4", "websocket_url": "wss://{KEY}-5@a.example/okx"}}}}',
+    )
+
+    load_settings()
+
+    said = " ".join(f"{KEY}-{number}" for number in range(1, 6))
+    assert SECRETS.clean(f"{said} eu-west-1 okx https://a.example") == "… … … … … eu-west-1 okx https://a.example"
 
 
 # Parameters

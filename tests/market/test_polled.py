@@ -252,3 +252,14 @@ def test_a_wider_distance_never_holds_less(levels):
         known = [total for total in sums if total is not None]
         assert known == sorted(known)
         assert sums[len(known) :] == (None,) * (3 - len(known))
+
+
+@pytest.mark.parametrize("name", ["open_interest_base", "open_interest_contracts", "open_interest_usd"])
+@pytest.mark.parametrize("text", ["5e-324", "1e-999", "0.000000000000000001"])
+def test_an_open_interest_next_to_nothing_is_absurd_but_nothing_is_not(name, text):
+    """A venue that went from there to anything would have grown by more percent than a float holds."""
+    with pytest.raises(AbsurdValueError, match=f"is absurdly small: {text}"):
+        measured(polled(**{name: text}), BTCUSDT)
+
+    assert measured(polled(**{name: "1.1e-18"}), BTCUSDT)
+    assert measured(polled(**{name: "0"}), BTCUSDT)
