@@ -11,7 +11,7 @@ PACKAGES := market connectors operators flows simulator views cascadewatch
 # Compiled once rather than in each process: tests start many, and pytest's own share is eight seconds in each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run live test test-fast check fmt bench fuzz audit lock clean
+.PHONY: help run live test test-fast test-faults check fmt bench soak fuzz audit lock clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ test: $(VENV)/.dev check ## All checks and all tests, as CI runs them
 test-fast: $(VENV)/.dev ## The tests that need no second process, in under a minute
 	HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow'
 
+test-faults: $(VENV)/.dev ## Kill the program again and again and count what that changed; KILLS=100 SEED=7
+	$(BIN)/python tests/flows/kill_campaign.py --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
+
 check: $(VENV)/.dev ## Lint, format, types, and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,6 +45,9 @@ fmt: $(VENV)/.dev ## Format the code and mend what a tool can mend
 
 bench: $(VENV)/.dev ## Measure speed and memory, each beside its baseline (takes minutes)
 	$(BIN)/python -m benchmarks $(BENCH)
+
+soak: $(VENV)/.dev ## Run for long and watch what might grow; MINUTES=60 OUT=soak
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),60) --out $(or $(OUT),soak)
 
 fuzz: $(VENV)/.dev ## Hand wrong input to all that reads any; SECONDS=600 SEED=7 FUZZ="--frames 1000000 --only parser"
 	$(BIN)/python -m fuzzing --seed $(or $(SEED),1) $(if $(SECONDS),--seconds $(SECONDS)) $(FUZZ)
