@@ -124,6 +124,10 @@ class FeedWatch:
 
     def on_tick(self, tick: Tick) -> Iterable[object]:
         """Notice that nobody was listening, and what is no longer expected."""
+        now_us = tick.cause.receive_time_us
+        if not self._is_naming and self._heard_us is not None and now_us <= self._heard_us + _BLIND_AFTER_US:
+            self._heard_us = now_us
+            return (tick,)
         gaps = self._notice(tick.cause)
         if self._is_naming:
             gaps += self._forget_unnamed(tick.cause)
