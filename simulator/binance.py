@@ -70,8 +70,9 @@ class Binance:
         receivers: set[str] = set()
         for stream in (_ALL, f"{record.liquidation.instrument.symbol.lower()}@forceOrder"):
             for connection in self._hub.subscribers(BINANCE, stream):
-                connection.send(to_text({"stream": stream, "data": event} if connection.names_streams else event))
-                receivers.add(connection.id)
+                text = to_text({"stream": stream, "data": event} if connection.names_streams else event)
+                if self._hub.deliver(connection, BINANCE, text):
+                    receivers.add(connection.id)
         return len(receivers)
 
     # WebSocket.

@@ -58,13 +58,11 @@ class Bybit:
         instrument = records[0].liquidation.instrument
         topic = f"{_TOPIC}{instrument.symbol}"
         subscribers = tuple(self._hub.subscribers(instrument.venue, topic))
-        if subscribers:
-            text = to_text(
-                {"topic": topic, "type": "snapshot", "ts": now_ms, "data": [liquidated(record) for record in records]}
-            )
-            for connection in subscribers:
-                connection.send(text)
-        return [len(subscribers)] * len(records)
+        if not subscribers:
+            return [0] * len(records)
+        text = to_text({"topic": topic, "type": "snapshot", "ts": now_ms, "data": [liquidated(record) for record in records]})
+        receivers = sum(self._hub.deliver(connection, instrument.venue, text) for connection in subscribers)
+        return [receivers] * len(records)
 
     # WebSocket.
 

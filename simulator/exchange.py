@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from simulator.instruments import VENUES
-from simulator.market import STEP_MS, Market
+from simulator.market import STEP_MS, Liquidation, Market
 from simulator.throttles import make_throttles
 from simulator.truth import Record, Truth
 
@@ -42,6 +42,7 @@ class Exchange:
         self.speed = speed
         self.start_ms = wall_ms() if start_ms is None else start_ms
         self.is_held = False
+        self.clock_ahead_ms = dict.fromkeys(VENUES, 0)  # a fault: how wrong a venue's clock is
         self._throttles = make_throttles()
         self._outlets: Mapping[str, Outlet] = {}
         self._go = asyncio.Event()
@@ -65,7 +66,7 @@ class Exchange:
         """Take one step and publish what is due."""
         liquidations = self.market.step()
         now_ms = self.now_ms
-        records = [self.truth.happened(liquidation, now_ms) for liquidation in liquidations]
+        records = [self._happened(liquidation, now_ms) for liquidation in liquidations]
         for record in records:
             self._throttles[record.liquidation.instrument.venue].add(record, now_ms)
         for venue, throttle in self._throttles.items():
@@ -74,6 +75,17 @@ class Exchange:
         if self.market.is_frozen and self.is_idle:
             self._settled.set()
         return records
+
+    def flood(self, venue: str, count: int) -> int:
+        """Liquidate and publish so many in one millisecond, each in a message of its own, past every throttle.
+
+        Returns:
+            The millisecond, on the venue's clock.
+        """
+        now_ms = self.now_ms
+        for liquidation in self.market.crowd(venue, count):
+            self._publish(venue, [self._happened(liquidation, now_ms)], now_ms)
+        return now_ms + self.clock_ahead_ms[venue]
 
     def hold(self) -> None:
         """Let time stand still until :meth:`start`, or until every venue has a subscriber."""
@@ -110,8 +122,12 @@ class Exchange:
             self._settled.clear()
             await self._settled.wait()
 
+    def _happened(self, liquidation: Liquidation, now_ms: int) -> Record:
+        return self.truth.happened(liquidation, now_ms + self.clock_ahead_ms[liquidation.instrument.venue])
+
     def _publish(self, venue: str, records: Sequence[Record], now_ms: int) -> None:
         outlet = self._outlets.get(venue)
-        receivers = outlet(records, now_ms) if outlet is not None else [0] * len(records)
+        sent_ms = now_ms + self.clock_ahead_ms[venue]
+        receivers = outlet(records, sent_ms) if outlet is not None else [0] * len(records)
         for record, count in zip(records, receivers, strict=True):
             self.truth.was_published(record, now_ms, count)

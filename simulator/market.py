@@ -245,6 +245,24 @@ class Market:
             last_fill_lots=max(1, int(lots * self._random.random())),
         )
 
+    def crowd(self, venue: str, count: int) -> list[Liquidation]:
+        """Liquidate so many longs of a venue at once, small ones, which move no price and take nothing from the story.
+
+        No two look the same, so that nobody may take one for another's repeat.
+        """
+        indices = [index for index, instrument in enumerate(self.instruments) if instrument.venue == venue]
+        liquidations = []
+        for number in range(count):
+            turn, place = divmod(number, len(indices))
+            instrument, lots = self.instruments[indices[place]], turn + 1
+            ticks = max(1, round(self.mark_price(indices[place]) / self._ticks[indices[place]]))
+            while (indices[place], LONG, lots, ticks) in self._taken_keys:
+                ticks += 1
+            self._taken_keys.add((indices[place], LONG, lots, ticks))
+            units = max(1, round(self.mark_price(indices[place]) * 10**instrument.price_decimals))
+            liquidations.append(Liquidation(self.steps, instrument, LONG, lots, ticks, units, lots))
+        return liquidations
+
     def _lot_usd(self, index: int) -> float:
         """Return what one lot is worth at the current mark price."""
         face = self._faces[index]

@@ -55,12 +55,12 @@ class Okx:
         """Send the records, all of one instrument type, in one message; return to how many connections."""
         kind = _kind(records[0].liquidation.instrument)
         subscribers = tuple(self._hub.subscribers(OKX, f"{_LIQUIDATIONS}:{kind}"))
-        if subscribers:
-            argument = {"channel": _LIQUIDATIONS, "instType": kind}
-            text = to_text({"arg": argument, "data": [liquidated(record) for record in records]})
-            for connection in subscribers:
-                connection.send(text)
-        return [len(subscribers)] * len(records)
+        if not subscribers:
+            return [0] * len(records)
+        argument = {"channel": _LIQUIDATIONS, "instType": kind}
+        text = to_text({"arg": argument, "data": [liquidated(record) for record in records]})
+        receivers = sum(self._hub.deliver(connection, OKX, text) for connection in subscribers)
+        return [receivers] * len(records)
 
     # WebSocket.
 

@@ -11,9 +11,8 @@
 ``POST /control/stop-liquidations``   nobody is liquidated any more; answers when all that happened has been published
 ``POST /control/start``   ends ``--wait``
 ``POST /control/retire?venue=okx``   the venue acknowledges everything and publishes nothing; ``/control/revive`` ends that
+``POST /control/faults/okx?kind=drop``   something goes wrong; see ``faults.py``
 ===================  ===========================================================================================
-
-Faults of REST answers would be a middleware here, those on sockets a step in ``sockets.Connection.send``.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from aiohttp import web
 from simulator.binance import Binance
 from simulator.bybit import Bybit
 from simulator.exchange import Exchange, wall_ms
+from simulator.faults import Faults
 from simulator.instruments import BINANCE, BYBIT_INVERSE, BYBIT_LINEAR, OKX, VENUES, universe
 from simulator.market import STEP_MS, Market
 from simulator.okx import Okx
@@ -64,6 +64,7 @@ class Simulation:
         market = Market(universe(wall_ms()), scenario, seed)
         self.exchange = Exchange(market, speed=speed)
         self.hub = Hub(self.exchange.was_subscribed, retired)
+        self.faults = Faults(self.hub, self.exchange)
         quotes = Quotes(market, seed)
         binance, bybit, okx = Binance(self.hub, quotes), Bybit(self.hub, quotes), Okx(self.hub, quotes)
         self.exchange.connect(
@@ -90,7 +91,7 @@ class Simulation:
 
     def application(self) -> web.Application:
         """Return the server's application; the market begins to move when it starts."""
-        application = web.Application()
+        application = web.Application(middlewares=[self.faults.middleware])
         for prefix, part in self._mounted:
             application.add_routes(
                 [web.route(route.method, f"/{prefix}{route.path}", route.handler, **route.kwargs) for route in part.routes()]
@@ -99,6 +100,7 @@ class Simulation:
             application.add_routes(part.routes())
         application.add_routes(
             [
+                *self.faults.routes(),
                 web.get("/truth", self._truth),
                 web.get("/truth/summary", self._summary),
                 web.get("/control/state", self._state),
