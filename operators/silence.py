@@ -45,10 +45,11 @@ class _Feed(msgspec.Struct, array_like=True):
         since_us: When it was last connected.
         heard_us: Newest liquidation; 0 before the first.
         events: Liquidations so far.
+        counted: Of these, those that are in the total.
         watched_us: From the first to the last liquidation of every time that it was connected, but for the present one.
         longest_us: The quiet that taught most, when it was learnt.
         longest_at_us: When that was.
-        total_at: Liquidations of all venues when its newest came, or when it was connected.
+        total_at: Liquidations of all venues in the second of its newest, or when it was connected.
         suspicion: What was seen when it fell silent; empty once it was heard again.
         silent: The silence that goes on.
         unseen_until_us: End of the last gap or silence.
@@ -59,6 +60,7 @@ class _Feed(msgspec.Struct, array_like=True):
     since_us: int
     heard_us: int = 0
     events: int = 0
+    counted: int = 0
     watched_us: int = 0
     longest_us: int = 0
     longest_at_us: int = 0
@@ -66,11 +68,6 @@ class _Feed(msgspec.Struct, array_like=True):
     suspicion: str = ""
     silent: OpenGap | None = None
     unseen_until_us: int | None = None
-
-    @property
-    def quiet_from_us(self) -> int:
-        """Since when it has said nothing, while connected."""
-        return max(self.heard_us, self.since_us)
 
     def sight(self) -> FeedSight:
         """Return what it shows."""
@@ -124,6 +121,7 @@ class Silence:
     def on_connections(self, connections: LiquidationConnections) -> Iterable[object]:
         """Take over which feeds have an open gap; return what became of silences, and what can be seen now."""
         cause = connections.cause
+        self._count()
         outputs: list[object] = []
         for venue in sorted(self._feeds.keys() - connections.gaps.keys()):
             outputs += self._end_silence(cause, self._feeds.pop(venue), cause.receive_time_us)
@@ -139,14 +137,12 @@ class Silence:
         feed = self._feeds.get(liquidation.venue)
         if feed is None:
             return (liquidation,)
-        now_us = liquidation.cause.receive_time_us
-        quiet_us = now_us - max(feed.heard_us, feed.since_us)
+        now_us, heard_us = liquidation.cause.receive_time_us, feed.heard_us
         feed.heard_us = now_us
         feed.events += 1
-        self._total = feed.total_at = self._total + 1
-        if quiet_us <= _SECOND_US and not feed.suspicion:
+        if now_us <= heard_us + _SECOND_US:  # nothing that was heard so lately is silent
             return (liquidation,)
-        return (liquidation, *self._heard(liquidation.cause, feed, quiet_us))
+        return (liquidation, *self._heard(liquidation.cause, feed, now_us - max(heard_us, feed.since_us)))
 
     def on_tick(self, tick: Tick) -> Iterable[object]:
         """Once a second, look who is silent."""
@@ -154,6 +150,7 @@ class Silence:
         if not self._feeds or cause.receive_time_us < self._judged_us + _SECOND_US:
             return (tick,)
         self._judged_us = cause.receive_time_us // _SECOND_US * _SECOND_US
+        self._count()
         for feed in self._feeds.values():
             if feed.gap is None and feed.silent is None:
                 self._judge(feed, cause.receive_time_us)
@@ -166,6 +163,13 @@ class Silence:
     def is_idle(self) -> bool:
         """Never: what is usual takes days to learn."""
         return False
+
+    def _count(self) -> None:
+        """Bring the total up to date."""
+        self._total += sum(feed.events - feed.counted for feed in self._feeds.values())
+        for feed in self._feeds.values():
+            if feed.counted < feed.events:
+                feed.counted, feed.total_at = feed.events, self._total
 
     def _connected(self, cause: Cause, feed: _Feed, gap: OpenGap | None) -> list[Gap]:
         """Take over a feed's open gap; what was silent before it is suspected after it."""
@@ -204,12 +208,12 @@ class Silence:
             feed.longest_us, feed.longest_at_us = taught_us, now_us
 
     def _judge(self, feed: _Feed, now_us: int) -> None:
-        from_us = feed.quiet_from_us
+        from_us = max(feed.heard_us, feed.since_us)
         quiet_us, is_known = now_us - from_us, self._is_known(feed)
         if quiet_us <= self._silent_after_us(feed, now_us):
             return
         others = sum(other.heard_us > from_us for other in self._feeds.values())  # its own newest is not after itself
-        brought = self._total - feed.total_at
+        brought = max(others, self._total - feed.total_at)
         if others >= OTHER_VENUES and (is_known or brought >= self._parameters.min_other_events):
             usual = f"at most {self._usual_us(feed, now_us) / 1e6:.0f} s" if is_known else "not known yet"
             feed.suspicion = (
@@ -225,7 +229,7 @@ class Silence:
 
     def _silent_after_us(self, feed: _Feed, now_us: int) -> int:
         """Return the quiet after which a feed is silent, if others are not."""
-        least_us = self._parameters.min_quiet_us
+        least_us = max(self._parameters.min_quiet_us, _SECOND_US)
         if not self._is_known(feed):
             least_us = max(least_us, self._parameters.learn_us)
         return max(least_us, _ALLOWED * self._usual_us(feed, now_us))
