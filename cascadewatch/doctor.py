@@ -10,6 +10,7 @@ from rich.text import Text
 from cascadewatch.checkup import Check, Level
 from cascadewatch.checkup_local import local_checks
 from cascadewatch.checkup_network import network_checks
+from connectors.secrets import SECRETS
 from flows.settings import Settings
 
 _COLOUR = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILED: "bold red"}
@@ -34,9 +35,9 @@ def _print(checks: Iterable[Check], console: Console) -> list[Check]:
     for check in checks:
         line = Text(f"{check.level.value:<8} ", _COLOUR[check.level])
         line.append(f"{check.name:<22} ", "bold")
-        line.append(" ".join(check.seen.split()), "default")
+        line.append(SECRETS.clean(" ".join(check.seen.split())), "default")
         if check.advice:
-            line.append(f" → {check.advice}", "cyan")
+            line.append(f" → {SECRETS.clean(check.advice)}", "cyan")
         console.print(line, soft_wrap=True)
         printed.append(check)
     return printed

@@ -6,6 +6,7 @@ setting its parts came from, and servers like to repeat what they were asked: th
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable
 from urllib.parse import quote, unquote, unquote_plus
@@ -54,7 +55,8 @@ def secrets_in_url(url: str) -> set[str]:
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     user = authority.rpartition("@")[0]
     parts = {part for part in _PART.split(rest[len(authority) :]) if part and _WORD.fullmatch(part) is None}
-    return parts | {part for part in [user, *user.split(":", 1)] if part}
+    basic = base64.b64encode(unquote(user).encode()).decode()  # as the header spells it
+    return parts | {part for part in [user, *user.split(":", 1), basic] if part}
 
 
 def secrets_in_options(options: Iterable[tuple[str, str]]) -> set[str]:

@@ -105,4 +105,4 @@ def refusal_words(code: int, phrase: str, body: bytes) -> str:
     text = SECRETS.clean(body.decode(errors="replace"))  # before it is cut: servers repeat what they were asked
     excerpt = " ".join(text[: 4 * MAX_EXCERPT_CHARACTERS].split())[:MAX_EXCERPT_CHARACTERS]
     hint = " (blocked here?)" if code in BLOCKED_CODES else ""
-    return f"HTTP {code} {phrase}".rstrip() + hint + (f": {excerpt}" if excerpt else "")
+    return f"HTTP {code} {SECRETS.clean(phrase)}".rstrip() + hint + (f": {excerpt}" if excerpt else "")

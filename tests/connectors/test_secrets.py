@@ -12,9 +12,9 @@ KEY = "0123456789abcdef0123456789abcdef"
         (f"https://node.example/ethereum?apikey={KEY}", {KEY}),
         ("https://node.example:8545", set()),
         ("http://127.0.0.1:9000/binance-usdm", set()),
-        ("https://somebody:hunter2@node.example/x", {"somebody:hunter2", "somebody", "hunter2"}),
-        ("https://token@node.example", {"token"}),
-        ("https://a:b@c:d@node.example", {"a:b@c:d", "a", "b@c:d"}),
+        ("https://somebody:hunter2@node.example/x", {"somebody:hunter2", "somebody", "hunter2", "c29tZWJvZHk6aHVudGVyMg=="}),
+        ("https://token@node.example", {"token", "dG9rZW4="}),
+        ("https://a:b@c:d@node.example", {"a:b@c:d", "a", "b@c:d", "YTpiQGM6ZA=="}),
         ("https://node.example/AbCdEf", {"AbCdEf"}),
         ("https://node.example/averyveryverylongword", {"averyveryverylongword"}),
         ("nonsense", set()),
@@ -47,6 +47,7 @@ def test_options_are_secret_by_their_names_or_as_parts_of_urls():
         "user:hunter2",
         "user",
         "hunter2",
+        "dXNlcjpodW50ZXIy",
     }
 
 
