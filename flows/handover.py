@@ -24,7 +24,7 @@ from market.parameters import Parameters
 from market.shards import Shard
 from operators.inheritance import Inheritance, States
 from operators.machine import MachineFactory
-from operators.merging import merged
+from operators.merging import merged, renamed
 
 FLOW = "cascadewatch"
 SOURCE_STEP = "frames"
@@ -103,12 +103,15 @@ def legacy(states: Recovered, partition: str, inherited: Inheritance | None, cha
     return msgspec.msgpack.encode(left)
 
 
-def inheritance(legacies: Iterable[bytes], shard: Shard, chains: Chains, parameters: Parameters) -> Inheritance | None:
+def inheritance(
+    legacies: Iterable[bytes], shard: Shard, chains: Chains, parameters: Parameters, *, partition: str
+) -> Inheritance | None:
     """Return what a shard begins with; None when nobody has left anything.
 
     Args:
         legacies: Of all shards before, in their order.
         shard: Who begins.
+        partition: Its feed partition.
         chains: Machines of both steps.
         parameters: For the bounds of merged states.
 
@@ -119,8 +122,12 @@ def inheritance(legacies: Iterable[bytes], shard: Shard, chains: Chains, paramet
     if not left:
         return None
     market = merged(chains.market_machines, [cast("States", _unpickled(each.market)) for each in left], parameters)
+    machines = chains.asset_machines
     assets = {
-        asset: cast("States", _unpickled(state)) for each in left for asset, state in each.assets.items() if shard.owns(asset)
+        asset: renamed(machines, cast("States", _unpickled(state)), parameters, partition=partition)
+        for each in left
+        for asset, state in each.assets.items()
+        if shard.owns(asset)
     }
     return Inheritance(market, assets)
 

@@ -115,4 +115,5 @@ class Tenancy:
         if not predecessors or has_begun(self.place.recovery):
             return None
         legacies = self._ledger.states(predecessors[0].generation)
-        return inheritance((legacies[index] for index in sorted(legacies)), self.shard, self._chains, self._parameters)
+        in_order = (legacies[index] for index in sorted(legacies))
+        return inheritance(in_order, self.shard, self._chains, self._parameters, partition=self.place.partition)

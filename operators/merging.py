@@ -1,4 +1,4 @@
-"""One state from several: what shards that ran side by side knew of the market becomes what a shard of theirs begins with.
+"""States for somebody else: what shards that ran side by side knew becomes what the next ones begin with.
 
 The law: merging equal states gives that state; and whatever one of them knew that another could not know is in the result.
 Each shard had connections of its own, and polled for its own assets only; what all of them read alike (chain, mining) is the
@@ -28,6 +28,7 @@ from operators.heartbeats import Heartbeats
 from operators.heartbeats import _State as _HeartbeatsState
 from operators.miners import Miners
 from operators.normalise import _CONTRACTS, _POLLED, Normalise, Polled, _PolledState
+from operators.scores import Scores
 from operators.silence import Silence
 from operators.stablecoins import Stablecoins
 
@@ -45,6 +46,32 @@ def merged(machines: Sequence[str], shards: Sequence[Sequence[object]], paramete
     """
     by_machine = zip(machines, zip(*shards, strict=True), strict=True)
     return tuple(_RULES[machine](states, parameters) for machine, states in by_machine)
+
+
+def renamed(
+    machines: Sequence[str], states: Sequence[object], parameters: Parameters, *, partition: str
+) -> tuple[object, ...]:
+    """Return an asset's states as those of a flow whose only feed partition is called ``partition``.
+
+    Args:
+        machines: Class names, in the order of the states.
+        states: Of a flow that had one feed partition too.
+        parameters: Of the machines.
+        partition: What it is called from now on.
+    """
+    by_machine = zip(machines, states, strict=True)
+    return tuple(
+        _scores(state, parameters, partition) if machine == Scores.__name__ else state for machine, state in by_machine
+    )
+
+
+def _scores(state: object, parameters: Parameters, partition: str) -> object:
+    """Remember under the new name what can be seen: the old one would not be heard of again, and be believed for ever."""
+    scores = Scores(parameters, state)
+    known = scores._known  # noqa: SLF001 - as everything here, it knows what a machine saves
+    if known.feeds:
+        known.feeds = {partition: next(iter(known.feeds.values()))}
+    return scores.snapshot()
 
 
 def _duplicates(states: Sequence[object], parameters: Parameters) -> object:

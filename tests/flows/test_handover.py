@@ -18,7 +18,8 @@ from flow_runs import instruments_frame, liquidation_frame, tick_frame
 
 import flows.replay
 from connectors.sinks.metrics import MetricsSink
-from connectors.sources.frame import Frame
+from connectors.sources.frame import STATUS_FEED, Frame
+from connectors.sources.inbox import StatusPayload
 from connectors.sources.journal import FrameRow
 from flows.cascade import Share, asset_machines, build, market_machines
 from flows.handover import Chains, has_begun, inheritance, legacy, position, recovered
@@ -26,7 +27,7 @@ from flows.replay import ReplaySource
 from flows.shard_rules import ShardsError
 from market.exchanges import AddressBook
 from market.parameters import CascadeThresholds, Parameters, SeverityThresholds
-from market.raw import Cause
+from market.raw import Cause, FeedState
 from market.shards import WHOLE, Shard
 from operators.inheritance import Inheritance
 
@@ -43,12 +44,30 @@ class DiedError(Exception):
     """The process, in the middle of an epoch."""
 
 
+def status_frame(at_us: int, state: FeedState, feed: str = "bybit-linear/liquidations", connection: str = "1") -> FrameRow:
+    return STATUS_FEED, msgspec.json.encode(StatusPayload(feed, connection, state, "closed")), at_us
+
+
+def started(at_us: int) -> list[FrameRow]:
+    """What a process says when it starts."""
+    return [
+        status_frame(at_us, FeedState.STARTED, "process", "process"),
+        status_frame(at_us, FeedState.EXPECTED, connection=""),
+        instruments_frame(at_us),
+        status_frame(at_us, FeedState.CONNECTED),
+    ]
+
+
 def recording(seconds: int) -> list[FrameRow]:
-    """Longs of BTC and shorts of ETH in a cascade; one frame that nobody can read; ticks."""
-    rows = [instruments_frame(NOON_US)]
+    """Longs of BTC and shorts of ETH in a cascade; ticks; a frame that nobody can read; a connection lost, a new process."""
+    rows = started(NOON_US)
     for second in range(seconds):
         at_us = NOON_US + second * SECOND_US
+        if second == seconds * 2 // 3:
+            rows += started(at_us)
         rows.append(tick_frame(at_us))
+        if second in {seconds // 3, seconds // 3 + 1}:
+            rows.append(status_frame(at_us, FeedState.LOST if second == seconds // 3 else FeedState.CONNECTED))
         for number in range(3):
             coin, side = ("BTC", "Buy") if number else ("ETH", "Sell")
             item = {"s": f"{coin}USDT", "S": side, "v": f"40.{second + 1}{number}1"}
@@ -95,7 +114,12 @@ def left_by(folder: Path, name: str, inherited: Inheritance | None = None) -> by
 
 
 def handed_to(shard: Shard, legacies: Sequence[bytes]) -> Inheritance | None:
-    return inheritance(legacies, shard, CHAINS, PARAMETERS)
+    return inheritance(legacies, shard, CHAINS, PARAMETERS, partition=name_of(shard))
+
+
+def name_of(shard: Shard) -> str:
+    """Return a feed partition: another one whenever the number of shards changes."""
+    return f"{shard.index}of{shard.count}"
 
 
 def generation(folder: Path, count: int, legacies: Sequence[bytes], frames: range) -> tuple[list[Any], list[bytes]]:
@@ -103,7 +127,8 @@ def generation(folder: Path, count: int, legacies: Sequence[bytes], frames: rang
     rows: list[Any] = []
     left = []
     for index in range(count):
-        shard, home, name = Shard(index, count), folder / f"{count}-{index}-{frames.start}", f"{index}of{count}"
+        shard, home = Shard(index, count), folder / f"{count}-{index}-{frames.start}"
+        name = name_of(shard)
         inherited = handed_to(shard, legacies)
         run(home, Share(shard, shard.is_first, inherited), name=name, frames=frames, rows=rows)
         left.append(left_by(home, name, inherited))
@@ -127,7 +152,14 @@ def _in_many_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def whole(tmp_path: Path) -> list[str]:
     rows: list[Any] = []
     run(tmp_path / "whole", Share(), name="whole", frames=ALL, rows=rows)
-    assert {type(row).__name__ for row in rows} == {"Liquidation", "Score", "CascadeTransition", "AlertChange", "DeadLetter"}
+    assert {type(row).__name__ for row in rows} == {
+        "Liquidation",
+        "Score",
+        "CascadeTransition",
+        "AlertChange",
+        "DeadLetter",
+        "Gap",
+    }
     return described(rows)
 
 
@@ -156,7 +188,8 @@ def test_without_what_was_left_the_windows_would_have_begun_at_zero(whole, tmp_p
 def test_a_shard_that_dies_after_it_has_inherited_goes_on_as_if_it_had_not(whole, tmp_path: Path) -> None:
     rows, left = generation(tmp_path, 2, [], range(1, 61))
     for index in range(3):
-        shard, name, home = Shard(index, 3), f"{index}of3", tmp_path / f"heir-{index}"
+        shard, home = Shard(index, 3), tmp_path / f"heir-{index}"
+        name = name_of(shard)
         share = Share(shard, shard.is_first, handed_to(shard, left))
         for dies_at in (61, 64, 90):  # before anything is durable, and later
             with pytest.raises(BytewaxRuntimeError):
@@ -175,7 +208,8 @@ def test_a_shard_that_ends_before_its_first_frame_leaves_what_it_would_have_begu
     again = handed_to(Shard(1, 2), [left_by(tmp_path / "nothing", "1of2", inherited)])
 
     assert again is not None
-    assert set(again.assets) == {"BTC"}  # ETH is shard 0's
+    assert "BTC" in again.assets
+    assert "ETH" not in again.assets  # which is shard 0's
     assert pickle.dumps(again.assets) == pickle.dumps(inherited.assets)
 
 
@@ -213,7 +247,7 @@ def test_states_of_another_version_are_refused(tmp_path: Path) -> None:
     _rows, left = generation(tmp_path, 1, [], range(1, 6))
 
     with pytest.raises(ShardsError, match="another version of the program"):
-        inheritance(left, WHOLE, Chains(CHAINS.market_machines[:-1], CHAINS.asset_machines), PARAMETERS)
+        inheritance(left, WHOLE, Chains(CHAINS.market_machines[:-1], CHAINS.asset_machines), PARAMETERS, partition="0")
     with pytest.raises(ShardsError, match="cannot be understood"):
         handed_to(WHOLE, [b"garbage"])
 

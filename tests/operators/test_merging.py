@@ -10,16 +10,19 @@ from partition_machines import cause, tick, us
 from property_examples import examples
 
 from market.events import AssetMiners, AssetPressure, AssetTick, Gap, Liquidation, MinerDay, Pressure
+from market.feeds import AssetFeeds
 from market.parameters import DuplicateParameters, Parameters, WatchParameters
-from market.raw import Completeness, ContractKind, FeedState, FeedStatus, PositionSide, RawDerivatives, RawInstrument
+from market.raw import Cause, Completeness, ContractKind, FeedState, FeedStatus, PositionSide, RawDerivatives, RawInstrument
 from market.raw import RawLiquidation as Raw
+from market.readings import Score
 from operators.duplicates import Duplicates
 from operators.feed_watch import NOT_RUNNING, FeedWatch
 from operators.heartbeats import Heartbeats
 from operators.machine import MachineChain
-from operators.merging import merged
+from operators.merging import merged, renamed
 from operators.miners import Miners
 from operators.normalise import Normalise
+from operators.scores import Scores
 from operators.silence import Silence
 from operators.stablecoins import Stablecoins
 
@@ -71,6 +74,28 @@ def test_machines_are_merged_each_by_its_rule():
 def test_a_machine_without_a_rule_is_an_error_not_a_guess():
     with pytest.raises(KeyError, match="Unheard"):
         merged(["Unheard"], [["zero"]], PARAMETERS)
+
+
+# Names
+
+
+def test_an_asset_believes_of_the_new_partition_what_it_believed_of_the_old():
+    blind = AssetFeeds(cause(0), "BTC", ("okx",), False)  # noqa: FBT003 - the event's own order
+    before = state_after(Scores, blind)
+
+    (state,) = renamed(["Scores"], [before], PARAMETERS, partition="new")
+
+    chain = chain_of(Scores, state)
+    seeing = msgspec.structs.replace(blind, cause=Cause("new", 2, us(1)), missing=(), is_any_seeing=True)
+    items = [seeing, AssetPressure(cause(2), "BTC", pressure(2, 7)), AssetTick(cause(5), "BTC")]
+    (score,) = [each for each in outputs(chain, *items) if isinstance(each, Score)]
+    assert not [name for name in score.missing_inputs if name.startswith("liquidations")]
+
+
+def test_states_that_name_no_partition_are_taken_as_they_are():
+    nothing = state_after(Scores)
+
+    assert renamed(["Alerts", "Scores"], ["as it is", nothing], PARAMETERS, partition="new") == ("as it is", nothing)
 
 
 # Duplicates
