@@ -76,6 +76,7 @@ def test_below_the_floor_a_side_scores_zero_and_still_shows_its_components():
         (575, 1000, pytest.approx(0.5)),
         (65, 100, pytest.approx(1.0)),
         (100, 100, 1.0),
+        (1, 1, 1.0),
     ],
 )
 def test_dominance_grows_from_half_of_both_sides_to_65_percent(side, both, expected):
@@ -84,7 +85,7 @@ def test_dominance_grows_from_half_of_both_sides_to_65_percent(side, both, expec
 
 @pytest.mark.parametrize(
     ("micros_10s", "micros_90s", "expected"),
-    [(0, 0, 0.0), (0, 90, 0.0), (10, 90, pytest.approx(1 / 3)), (30, 90, 1.0), (90, 90, 1.0)],
+    [(0, 0, 0.0), (0, 90, 0.0), (10, 90, pytest.approx(1 / 3)), (30, 90, 1.0), (90, 90, 1.0), (1, 1, 1.0)],
 )
 def test_speed_compares_ten_seconds_with_three_times_the_rate_of_ninety(micros_10s, micros_90s, expected):
     assert speed(micros_10s=micros_10s, micros_90s=micros_90s) == expected
@@ -96,6 +97,7 @@ def test_speed_compares_ten_seconds_with_three_times_the_rate_of_ninety(micros_1
         ([], 0.0),
         ([5], 0.0),
         ([5, 0], 0.0),
+        ([5, 5, 0], 1.0),
         ([5, 5], 1.0),
         ([7, 7, 7], 1.0),
         ([9, 1], pytest.approx(2 * (1 - 0.82))),

@@ -19,6 +19,8 @@ from market.contracts import (
     ContractRecord,
     Measured,
     UnsupportedContractError,
+    number,
+    positive,
     split_multiplier,
 )
 from market.raw import Cause, ContractKind, RawInstrument
@@ -245,3 +247,61 @@ def test_a_contract_survives_being_saved(of):
 
     assert Contract.from_record(record) == of == pickle.loads(pickle.dumps(of))  # noqa: S301 - our own bytes
     assert Contract.from_record(record).measure("2", "3", TEN_BILLION, 5.0) == of.measure("2", "3", TEN_BILLION, 5.0)
+
+
+# What a run of mutation testing found that nothing had asked for.
+
+
+def test_a_tie_is_decided_by_the_last_digit_however_far_behind_it_lies():
+    """28 digits, the precision of Python's own operators, would not see it and round to the even neighbour."""
+    of = contract(contract_size="1." + "0" * 28 + "1")
+
+    assert of.measure("100000.5", "0.000001", TEN_BILLION).notional_micros == 100_001
+    assert contract(contract_size="1").measure("100000.5", "0.000001", TEN_BILLION).notional_micros == 100_000
+
+
+@pytest.mark.parametrize(
+    ("price", "quantity", "what"), [("0.000001", "1" + "0" * 18, "quantity"), ("1" + "0" * 18, "0.000001", "price")]
+)
+def test_a_short_number_of_eighteen_zeros_is_absurd_even_where_the_notional_is_not(price, quantity, what):
+    with pytest.raises(AbsurdValueError, match=f"{what} is absurdly large"):
+        BTCUSDT.measure(price, quantity, 10**30)
+
+
+@pytest.mark.parametrize("zeros", [0, 40])
+def test_the_largest_notional_is_not_absurd_yet(zeros):
+    one = "1." + "0" * zeros  # long texts are measured the careful way
+
+    assert BTCUSDT.measure(one, "1", 1_000_000).notional_micros == 1_000_000
+    with pytest.raises(AbsurdValueError, match="notional is absurdly large"):
+        BTCUSDT.measure(one, "1", 999_999)
+
+
+def test_contracts_of_two_coins_are_twice_as_many_coins():
+    assert contract(contract_size="2").measure("100", "3", TEN_BILLION) == Measured(100.0, 6.0, 600_000_000)
+
+
+def test_a_number_may_have_sixty_four_characters_and_no_more():
+    assert number("0." + "0" * 61 + "1", "x") == Decimal("1e-62")
+    with pytest.raises(AbsurdValueError, match="x is not a number"):
+        number("0." + "0" * 62 + "1", "x")
+
+
+@pytest.mark.parametrize("text", ["1e-18", "0.000000000000000001", "0"])
+def test_what_must_be_positive_is_above_the_smallest_number(text):
+    with pytest.raises(AbsurdValueError, match=f"x is zero: {text}"):
+        positive(text, "x")
+
+    assert positive("1.1e-18", "x") == Decimal("1.1e-18")
+
+
+def test_a_list_that_says_no_funding_interval_leaves_it_unknown():
+    assert contract(funding_interval_hours=None).funding_interval_hours is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"), [({"contract_size": "0"}, "contract size"), ({"funding_interval_hours": "0"}, "funding interval")]
+)
+def test_what_is_wrong_in_a_list_of_contracts_is_named(changes, what):
+    with pytest.raises(AbsurdValueError, match=f"^{what} is zero: 0$"):
+        contract(**changes)

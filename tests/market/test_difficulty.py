@@ -77,6 +77,8 @@ def test_the_rolling_fit_forgets_what_is_older_than_three_years():
     assert fit.intercept == pytest.approx(-40.0, abs=1e-7)
     assert fit.slope == pytest.approx(1.7, abs=1e-8)
     assert fit.r_squared == pytest.approx(1.0, abs=1e-10)
+    assert fit.modelled_price == pytest.approx(rows[-1][1], rel=1e-6)
+    assert fit.multiple == pytest.approx(1.0, rel=1e-6)
     assert (fit.first_day, fit.last_day, fit.days) == ("2016-12-01", "2019-12-01", 1096)
 
 

@@ -69,6 +69,7 @@ def test_the_disputed_sign_turns_the_flow_term_only() -> None:
     dry_powder = PressureParameters(inflow_is_bearish=False)
 
     assert pressure(inflow=60 * MILLION, mint=100 * MILLION, parameters=dry_powder) == 40
+    assert pressure(inflow=60 * MILLION, outflow=20 * MILLION, parameters=dry_powder) == 20
 
 
 def test_the_units_are_settings() -> None:

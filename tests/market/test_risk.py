@@ -38,6 +38,11 @@ def test_funding_counts_by_its_absolute_value(funding_rate_8h, points):
     assert funding_points(funding_rate_8h) == points
 
 
+@pytest.mark.parametrize(("funding_rate_8h", "points"), [(0.0000999, 0), (0.0004999, 10), (0.0009999, 20)])
+def test_what_lies_below_a_funding_threshold_by_a_thousandth_of_it_does_not_reach_it(funding_rate_8h, points):
+    assert funding_points(funding_rate_8h) == points
+
+
 def test_a_mean_that_misses_a_funding_threshold_by_rounding_alone_still_reaches_it():
     just_below = 0.0001 * (1 - 2**-52)
 
