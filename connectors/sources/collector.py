@@ -11,6 +11,7 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import httpx
@@ -30,6 +31,7 @@ PROCESS = "process"
 
 _OVERLAP_SECONDS = 5.0  # until the successor's subscription has surely taken effect; what both bring is de-duplicated
 _REFRESH_SECONDS = 3600.0  # new contracts are announced days ahead; an hour late costs only dead letters
+_MAX_PAGES = 100  # of a list of contracts: a thousand times a hundred, where venues have one or two
 _WATCHED_QUOTES = frozenset({"USDT", "USDC", "USD"})
 _NOWHERE = Cause("", 0, 0)  # instruments are read twice: here to know what to subscribe, in the flow for the contract table
 
@@ -104,19 +106,28 @@ class _Desk:
     async def _instruments(self) -> list[RawInstrument]:
         instruments: list[RawInstrument] = []
         for first_page in self._venue.instrument_polls(self._endpoints):
-            page: PollFeed | None = first_page
-            while page is not None:
-                body = await poll_until_answered(page, self._client, self._limiter, self._inbox)
+            page = first_page
+            for _ in range(_MAX_PAGES):
+                objection = partial(self._objection, page.name, may_be_empty=bool(instruments))
+                body = await poll_until_answered(page, self._client, self._limiter, self._inbox, objection=objection)
                 self._inbox.put(page.name, body)
                 instruments += self._read(page.name, body)
-                page = self._venue.next_instrument_page(page, body)
+                following = self._venue.next_instrument_page(page, body)
+                if following is None:
+                    break
+                page = following
         return instruments
 
-    def _read(self, feed: str, body: bytes) -> Iterable[RawInstrument]:
+    def _objection(self, feed: str, body: bytes, *, may_be_empty: bool) -> str:
+        """Say why a body is no list of contracts. Going on with it would end every subscription until the next look."""
         try:
-            events = self._venue.parsers[INSTRUMENTS_CHANNEL](Frame(feed, body, _NOWHERE))
-        except FrameError:
-            return []  # the same frame becomes a dead letter in the flow, where it is counted
+            is_empty = not self._read(feed, body)
+        except FrameError as error:  # the same frame becomes a dead letter in the flow, where it is counted
+            return str(error)
+        return "it names no contract" if is_empty and not may_be_empty else ""
+
+    def _read(self, feed: str, body: bytes) -> list[RawInstrument]:
+        events = self._venue.parsers[INSTRUMENTS_CHANNEL](Frame(feed, body, _NOWHERE))
         return [event for event in events if isinstance(event, RawInstrument)]
 
     def _start(self, instruments: list[RawInstrument]) -> None:

@@ -1,17 +1,21 @@
 """The polling transport: asks one described URL again and again, and hands on every answer as it came.
 
 The law: a poll runs at its own places on the clock, or not at all; what a stall made it miss is never made up for. All polls
-of a venue share its rate limit, and all of them wait when the venue says "later".
+of a venue share its rate limit, and all of them wait when the venue says "later", each with a failure to its name.
+
+An answer that is no JSON, as from a proxy or cut in half, is handed on like any other, and counts as a failure all the same:
+what is asked once a day must be asked again before tomorrow.
 """
 
 from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import httpx
+import msgspec
 import structlog
 
 from connectors.clock import jitter, monotonic_seconds, now_us
@@ -48,6 +52,8 @@ _RETRY_SHARE = 0.1
 _OK = 200
 _EXCERPT_BYTES = 1024  # of an answer that is not wanted
 
+_ANY_JSON = msgspec.json.Decoder(msgspec.Raw)  # checks the syntax and builds nothing
+
 _log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
@@ -68,6 +74,15 @@ class PollError(Exception):
         self.reason = SECRETS.clean(reason)
         super().__init__(self.reason)
         self.wait_seconds = wait_seconds
+
+
+def objection_to(body: bytes) -> str:
+    """Say why a body is no answer to any poll; empty when it is JSON."""
+    try:
+        _ANY_JSON.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return f"no JSON: {error}"
+    return ""
 
 
 def next_slot_us(now_us: int, *, every_us: int, offset_us: int) -> int:
@@ -107,10 +122,14 @@ async def poll_until_answered(
     limiter: RateLimiter,
     receiver: FrameReceiver,
     *,
+    objection: Callable[[bytes], str] = objection_to,
     policy: ReconnectPolicy | None = None,
 ) -> bytes:
-    """Ask now, and again with growing waits, until there is an answer. It is returned, not put; statuses are reported."""
-    poller = _Poller(feed, client, limiter, receiver, policy=policy or ReconnectPolicy())
+    """Ask now, and again with growing waits, until there is an answer. It is returned, not put; statuses are reported.
+
+    ``objection`` says why a body is no answer, or nothing. Such a body is put, and counts as a failure.
+    """
+    poller = _Poller(feed, client, limiter, receiver, policy=policy or ReconnectPolicy(), objection=objection)
     while True:
         body = await poller.ask()
         if body is not None:
@@ -206,6 +225,7 @@ class _Poller:
         *,
         policy: ReconnectPolicy,
         health: _Health | None = None,
+        objection: Callable[[bytes], str] = objection_to,
     ) -> None:
         self._feed = feed
         self._client = client
@@ -213,6 +233,7 @@ class _Poller:
         self._receiver = receiver
         self._policy = policy
         self._health = health or _Health()
+        self._objection = objection
         self._is_failing = False
         self._is_patient = feed.every_seconds < _PATIENCE_SECONDS
         self._every_us = round(feed.every_seconds * 1_000_000)
@@ -233,8 +254,11 @@ class _Poller:
 
     async def ask(self) -> bytes | None:
         """Ask once; None, a status at an incident's beginning and ``wait_seconds`` when there is no answer."""
+        held_seconds = self._limiter.paused_seconds()
+        if held_seconds > 0.0 and not self._is_failing:
+            self._turn(FeedState.POLL_FAILED, f"held back for {held_seconds:.0f} s: the venue said later")
         try:
-            body = await poll_once(self._feed, self._client, self._limiter, policy=self._policy)
+            body = await self._answer()
         except PollError as error:
             self.wait_seconds = max(self._backoff.next_delay_seconds(jitter()), error.wait_seconds)
             if not self._is_failing:
@@ -244,6 +268,13 @@ class _Poller:
             self._turn(FeedState.POLL_ANSWERED, f"after {self._backoff.failures} failed")
         self._backoff.reset()
         self._health.note(self._feed.name, is_failing=False)
+        return body
+
+    async def _answer(self) -> bytes:
+        body = await poll_once(self._feed, self._client, self._limiter, policy=self._policy)
+        if objection := self._objection(body):
+            self._receiver.put(self._feed.name, body)
+            raise PollError(objection, code=_OK)
         return body
 
     def _turn(self, state: FeedState, reason: str) -> None:

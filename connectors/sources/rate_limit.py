@@ -77,6 +77,10 @@ class RateLimiter:
                 now = monotonic_seconds()
             self._bucket.take(weight, now)
 
+    def paused_seconds(self) -> float:
+        """Return for how long polls are still held back because the venue said so; 0.0 when they are not."""
+        return max(0.0, self._bucket.paused_until_seconds - monotonic_seconds())
+
     def pause_until(self, until_seconds: float) -> None:
         """Hold every poll of the venue back until this time of :func:`connectors.clock.monotonic_seconds`."""
         self._bucket.pause_until(until_seconds)

@@ -77,7 +77,7 @@ def receive(pages, *, until, seconds=8.0):
         return web.Response(text=pages[int(request.query["page"])]())
 
     async def mark(request):
-        return web.Response(text=request.query_string)
+        return web.json_response(request.query_string)
 
     async def stream(request):
         socket = web.WebSocketResponse()
@@ -107,7 +107,7 @@ def receive(pages, *, until, seconds=8.0):
 def test_contracts_of_every_page_are_there_before_anything_is_subscribed_and_only_watched_ones_are_polled():
     pages = [lambda: '{"coins": ["BTC", "ETH"], "next": 1}', lambda: '{"coins": ["PEPE"]}']
 
-    inbox = receive(pages, until=lambda inbox: inbox.places(("venue/mark/BTC", "BTC")))
+    inbox = receive(pages, until=lambda inbox: inbox.places(("venue/mark/BTC", '"BTC"')))
 
     listed = inbox.places(("venue/instruments", '{"coins": ["PEPE"]}'))
     opened = inbox.places(("open", ["BTC,ETH,PEPE"]))
@@ -158,7 +158,50 @@ def test_a_start_says_so_and_which_feeds_are_expected_before_anything_else():
     ]
 
 
-def test_a_list_that_cannot_be_read_is_still_a_frame_and_costs_only_its_subscriptions():
-    inbox = receive([lambda: "<html>"], until=lambda inbox: inbox.places(("open", [""])))
+@pytest.mark.parametrize("unreadable", ["<html>", '{"coins": ["BTC", "ET', '{"refused": 10006}', '{"coins": []}'])
+def test_a_list_that_cannot_be_read_is_a_frame_and_a_failure_and_asked_for_again_before_anything_is_subscribed(unreadable):
+    answers = iter([unreadable, unreadable])
+    pages = [lambda: next(answers, '{"coins": ["BTC"]}')]
 
-    assert inbox.places(("venue/instruments", "<html>"))
+    inbox = receive(pages, until=lambda inbox: inbox.places(("open", ["BTC"])))
+
+    assert len(inbox.places(("venue/instruments", unreadable))) == 2
+    assert [status[:3] for status in inbox.statuses[2:4]] == [
+        ("venue/instruments", "poll", FeedState.POLL_FAILED),
+        ("venue/instruments", "poll", FeedState.POLL_ANSWERED),
+    ]
+    assert inbox.places(("open", ["BTC"]))[0] > inbox.places(("venue/instruments", '{"coins": ["BTC"]}'))[0]
+
+
+def test_a_later_page_may_be_empty():
+    pages = [lambda: '{"coins": ["BTC"], "next": 1}', lambda: '{"coins": []}']
+
+    inbox = receive(pages, until=lambda inbox: inbox.places(("open", ["BTC"])))
+
+    assert [status[2] for status in inbox.statuses[:2]] == [FeedState.STARTED, FeedState.EXPECTED]
+    assert FeedState.POLL_FAILED not in {status[2] for status in inbox.statuses}
+
+
+def test_pages_without_end_are_not_read_for_ever(monkeypatch):
+    monkeypatch.setattr(collector, "_MAX_PAGES", 3)
+
+    inbox = receive(
+        [lambda: '{"coins": ["BTC"], "next": 0}'], until=lambda inbox: inbox.places(("open", ["BTC,BTC,BTC"])), seconds=8.0
+    )
+
+    assert len(inbox.places(("venue/instruments", '{"coins": ["BTC"], "next": 0}'))) == 3
+
+
+@pytest.mark.slow
+def test_a_list_that_cannot_be_read_an_hour_later_ends_no_subscription(monkeypatch):
+    monkeypatch.setattr(collector, "_REFRESH_SECONDS", 0.3)
+    monkeypatch.setattr(collector, "_OVERLAP_SECONDS", 0.05)
+    answers = iter(['{"coins": ["BTC"]}', "<html>", "<html>"])
+    pages = [lambda: next(answers, '{"coins": ["BTC", "NEW"]}')]
+
+    inbox = receive(pages, until=lambda inbox: ("venue/liquidations", "1", FeedState.LOST, "replaced") in inbox.statuses)
+
+    assert len(inbox.places(("venue/instruments", "<html>"))) == 2
+    assert ("open", []) not in inbox.log
+    opened = inbox.places(("open", ["BTC", "BTC,NEW"]))
+    assert opened[0] < inbox.places(("venue/liquidations", FeedState.LOST))[0]

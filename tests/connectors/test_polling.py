@@ -337,12 +337,54 @@ def test_after_429_the_poll_itself_waits_as_long_as_the_venue_says():
     ]
 
 
+@pytest.mark.slow
+def test_polls_that_the_venue_holds_back_say_so_until_they_are_answered():
+    async def scenario():
+        venue, receiver, limiter = Venue(lambda _request: web.Response(text="{}")), Recorder(), generous()
+        async with venue.serving() as url, http_client() as client:
+            job = run_poll(feed_at(url, every_seconds=0.2), client, limiter, receiver, policy=FAST)
+            async with cancelled_after(job):
+                await until(lambda: receiver.frames)
+                limiter.pause_until(time.monotonic() + 1.0)
+                asked = len(venue.asked)
+                await until(lambda: len(venue.asked) > asked)
+                await until(lambda: len(receiver.statuses) == 2)
+                await until(lambda: len(venue.asked) > asked + 2)
+        return receiver.statuses
+
+    statuses = asyncio.run(scenario())
+
+    assert statuses == [
+        ("venue/data", FAILED, "held back for 1 s: the venue said later"),
+        ("venue/data", ANSWERED, "after 0 failed"),
+    ]
+
+
+@pytest.mark.parametrize("unreadable", [b"<html>", b'{"half":[1,2', b"", b"[" * 100_000])
+def test_an_answer_that_is_no_json_is_a_frame_and_a_failure_and_asked_for_again(unreadable):
+    async def scenario():
+        answers = [unreadable]
+        receiver = Recorder()
+        async with (
+            Venue(lambda _request: web.Response(body=answers.pop(0) if answers else b"{}")).serving() as url,
+            http_client() as client,
+            cancelled_after(run_poll(feed_at(url, every_seconds=86_400.0), client, generous(), receiver, policy=FAST)),
+        ):
+            await until(lambda: len(receiver.frames) == 2)
+        return receiver
+
+    receiver = asyncio.run(scenario())
+
+    assert receiver.frames == [("venue/data", unreadable), ("venue/data", b"{}")]
+    assert [(state, reason[:7]) for _feed, state, reason in receiver.statuses] == [(FAILED, "no JSON"), (ANSWERED, "after 1")]
+
+
 def test_an_incident_is_reported_once_and_so_is_its_end():
     async def scenario():
         codes = [200, 500, 502, 451, 200, 200, 500, 200]
 
         def answer(_request):
-            return web.Response(status=codes.pop(0) if codes else 200, text="body")
+            return web.Response(status=codes.pop(0) if codes else 200, text='"body"')
 
         receiver = Recorder()
         policy = ReconnectPolicy(first_delay_seconds=0.001, max_delay_seconds=0.002, blocked_delay_seconds=0.01)
@@ -353,9 +395,9 @@ def test_an_incident_is_reported_once_and_so_is_its_end():
         return receiver.statuses
 
     assert asyncio.run(scenario()) == [
-        ("venue/data", FAILED, "HTTP 500 Internal Server Error: body"),
+        ("venue/data", FAILED, 'HTTP 500 Internal Server Error: "body"'),
         ("venue/data", ANSWERED, "after 3 failed"),
-        ("venue/data", FAILED, "HTTP 500 Internal Server Error: body"),
+        ("venue/data", FAILED, 'HTTP 500 Internal Server Error: "body"'),
         ("venue/data", ANSWERED, "after 1 failed"),
     ]
 
@@ -375,7 +417,7 @@ def test_polls_of_one_venue_share_its_rate_limit():
 
 def test_asking_until_there_is_an_answer_returns_it_and_puts_nothing():
     async def scenario():
-        answers = [web.Response(status=500, text="not yet"), web.Response(text="here")]
+        answers = [web.Response(status=500, text="not yet"), web.Response(text='"here"')]
         receiver = Recorder()
         async with Venue(lambda _request: answers.pop(0)).serving() as url, http_client() as client:
             body = await poll_until_answered(feed_at(url), client, generous(), receiver, policy=FAST)
@@ -383,7 +425,7 @@ def test_asking_until_there_is_an_answer_returns_it_and_puts_nothing():
 
     body, receiver = asyncio.run(scenario())
 
-    assert (body, receiver.frames) == (b"here", [])
+    assert (body, receiver.frames) == (b'"here"', [])
     assert receiver.statuses == [
         ("venue/data", FAILED, "HTTP 500 Internal Server Error: not yet"),
         ("venue/data", ANSWERED, "after 1 failed"),
@@ -395,7 +437,8 @@ def test_the_fallback_is_asked_while_the_first_source_fails_and_only_then():
         is_down = asyncio.Event()
 
         def answer(request):
-            return web.Response(status=500 if request.path == "/first" and is_down.is_set() else 200, text=request.path)
+            code = 500 if request.path == "/first" and is_down.is_set() else 200
+            return web.json_response(request.path, status=code)
 
         venue, receiver = Venue(answer), Recorder()
         async with venue.serving() as url, http_client() as client:
@@ -419,7 +462,7 @@ def test_the_fallback_is_asked_while_the_first_source_fails_and_only_then():
 
     assert (asked_before, asked_after) == (0, 0)
     assert [(feed, state) for feed, state, _reason in receiver.statuses] == [("first/data", FAILED), ("first/data", ANSWERED)]
-    assert ("second/data", b"/second") in receiver.frames
+    assert ("second/data", b'"/second"') in receiver.frames
 
 
 def test_without_a_fallback_the_first_source_is_asked_on():
