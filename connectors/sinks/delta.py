@@ -74,7 +74,7 @@ class DeltaSink(FixedPartitionedSink[list[Any], None]):
             DeltaTablesError: The tables cannot be reached, or are not this program's, or the spool holds other rows.
             SpoolError: A file in the spool cannot be read.
         """
-        self._open()
+        self.open()
         for table, files in self._spool.pending().items():
             for file in files:
                 self._tables.check_rows(table, self._spool.read(file))
@@ -91,7 +91,7 @@ class DeltaSink(FixedPartitionedSink[list[Any], None]):
             DeltaTablesError: The tables cannot be reached, or are not this program's.
             SpoolError: A file in the spool cannot be read.
         """
-        self._open()
+        self.open()
         return max(_reached(self._tables, self._spool, name, feed_partition) for name in self._tables.names)
 
     def drain(self, timeout_seconds: float) -> bool:
@@ -104,9 +104,9 @@ class DeltaSink(FixedPartitionedSink[list[Any], None]):
         return self._uploader is None or self._uploader.drain(timeout_seconds)
 
     def release(self) -> None:
-        """Make a flow that waits for room in the spool give up, now or later, so that it can be stopped. Nothing is lost.
+        """Have a flow that waits for room in the spool, now or later, wait no more, so that it can end. Any thread.
 
-        While there is room, rows are spooled as before. May be called from a signal handler.
+        Its last rows are spooled beyond the limit: an epoch's, or two.
         """
         self._spool.release()
 
@@ -115,7 +115,13 @@ class DeltaSink(FixedPartitionedSink[list[Any], None]):
         """What is wrong with the store at present."""
         return None if self._uploader is None else self._uploader.last_error
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Open the tables and the spool; does nothing the second time.
+
+        Raises:
+            DeltaTablesError: The tables cannot be reached, or are not this program's.
+            SpoolError: A file in the spool cannot be read.
+        """
         self._spool.observer = self._observer
         self._spool.open()
         self._tables.open()

@@ -1,14 +1,17 @@
 """The spool: rows on the local disk, durable, until their Delta table has them.
 
-One Arrow file per table and epoch, ``<directory>/<table>/<ordinal>.arrow``, whole from the moment it has its name: written
-aside, synced, renamed. A killed process leaves at most a ``.tmp`` that nobody needs, because its epoch will be replayed. When
-the spool is full, writing waits until files have been committed: back-pressure, never loss.
+One Arrow file per table and epoch, ``<directory>/<table>/<ordinal>-<checksum>.arrow``, whole from the moment it has its name:
+written aside, synced, renamed. A killed process leaves at most a ``.tmp`` that nobody needs, because its epoch will be
+replayed. The checksum (CRC-32 of the content, in hexadecimal) tells of damage before anything is read: Arrow's own format would
+not, and gives other numbers for a flipped bit. When the spool is full, writing waits until files have been committed:
+back-pressure, never loss.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +107,10 @@ class Spool:
         """
         if self._is_open:
             return
-        _make_directory(self.directory)
+        try:
+            _make_directory(self.directory)
+        except OSError as error:
+            raise SpoolError(f"cannot make {self.directory}: {_words(error)}") from error
         for folder in sorted(path for path in self.directory.iterdir() if path.is_dir()):
             for unfinished in folder.glob(f"*{_UNFINISHED_SUFFIX}"):
                 unfinished.unlink()
@@ -133,18 +139,18 @@ class Spool:
         """Make rows durable; waits while the spool is full.
 
         Raises:
-            SpoolError: The disk refuses, or emptying the spool has failed for good, or it is full and was released.
+            SpoolError: The disk refuses, or emptying the spool has failed for good.
         """
         content = rows.finish()
         self._wait_for_room(content.size)
         with self._changed:
             files = self._pending.setdefault(table, [])
             ordinal = files[-1].ordinal + 1 if files else 0
-        path = self.directory / table / f"{ordinal:020d}{_FILE_SUFFIX}"
+        path = self.directory / table / f"{ordinal:020d}-{zlib.crc32(content):08x}{_FILE_SUFFIX}"
         try:
             _write_durably(path, content)
         except OSError as error:
-            raise SpoolError(f"cannot write {path}: {error}") from error
+            raise SpoolError(f"cannot write {path}: {_words(error)}") from error
         file = SpoolFile(table, path, ordinal, rows.rows, content.size, rows.highs)
         with self._changed:
             files.append(file)
@@ -178,7 +184,7 @@ class Spool:
             self._changed.notify_all()
 
     def release(self) -> None:
-        """Wait for room no more: writing to a full spool raises from now on. May be called from a signal handler."""
+        """Wait for room no more, because the flow ends: its last epochs are written whatever the limit. Any thread."""
         with self._changed:
             self._is_released = True
             self._changed.notify_all()
@@ -191,8 +197,6 @@ class Spool:
                 self.observer.spool_blocked(is_blocked=False)
             if self._failure is not None:
                 raise SpoolError(f"no more rows can be spooled: {self._failure}") from self._failure
-            if self._is_full(more_bytes):
-                raise SpoolError("the spool is full and the flow is stopping: the last epoch will be replayed")
 
     def _is_full(self, more_bytes: int) -> bool:
         return self._size_bytes > 0 and self._size_bytes + more_bytes > self.limit_bytes
@@ -217,19 +221,27 @@ def _write_durably(path: Path, content: pa.Buffer) -> None:
     """Write aside, sync, rename, sync the directory: the file is whole or not there."""
     _make_directory(path.parent)
     unfinished = path.with_suffix(_UNFINISHED_SUFFIX)
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.rename(path)
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.rename(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)  # of a full disk, it would keep what little there is
+        raise
     _sync_directory(path.parent)
+
+
+def _words(error: OSError) -> str:
+    return f"{error.strerror}; free disk space, or mend the disk, and start again: nothing is lost"
 
 
 def _described(path: Path) -> SpoolFile:
     rows = _read(path)
     try:
         highs = highs_of(rows)
-        ordinal = int(path.stem)
+        ordinal = int(path.stem.partition("-")[0])
     except (KeyError, ValueError) as error:
         raise SpoolError(f"{path} was not written by this program; move it away") from error
     return SpoolFile(path.parent.name, path, ordinal, rows.num_rows, path.stat().st_size, highs)
@@ -237,11 +249,26 @@ def _described(path: Path) -> SpoolFile:
 
 def _read(path: Path) -> pa.Table:
     try:
-        with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
-            rows = reader.read_all()
-            rows.validate()
-            return rows
+        with pa.memory_map(str(path)) as file:
+            _check_sum(path, file.read_buffer())
+            file.seek(0)
+            with pa.ipc.open_file(file) as reader:
+                rows = reader.read_all()
+                rows.validate()
+                return rows
     except (OSError, pa.ArrowInvalid) as error:
         raise SpoolError(
-            f"{path} is damaged ({error}): its rows are in no table yet. Restore it, or move it away to go on without them"
+            f"{path} is damaged ({error}): its rows are in no table yet. Restore it, or move it away to go on without them; "
+            "a replay of the journal into a new directory still gives them"
         ) from error
+
+
+def _check_sum(path: Path, content: pa.Buffer) -> None:
+    """Compare with the checksum in the name; the first version of this program wrote none.
+
+    Raises:
+        ArrowInvalid: It differs.
+    """
+    checksum = path.stem.partition("-")[2]
+    if checksum and f"{zlib.crc32(content):08x}" != checksum:
+        raise pa.ArrowInvalid(f"{content.size:,} bytes that are not those that were written")

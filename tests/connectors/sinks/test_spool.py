@@ -6,6 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from property_examples import examples
 from sink_events import liquidation, score
 
 from connectors.sinks.spool import EncodedRows, Spool, SpoolError
@@ -122,6 +125,26 @@ def test_a_torn_file_is_named_and_not_dropped(tmp_path: Path, kept_bytes: int) -
     assert file.path.exists()
 
 
+@settings(max_examples=examples(60))
+@given(place=st.integers(0, 10**9), bit=st.integers(0, 7))
+def test_a_flipped_bit_anywhere_is_found(tmp_path_factory: pytest.TempPathFactory, place: int, bit: int) -> None:
+    directory = tmp_path_factory.mktemp("spool")
+    file = opened(directory).write("liquidations", encoded(1, 2))
+    content = bytearray(file.path.read_bytes())
+    content[place % len(content)] ^= 1 << bit
+    file.path.write_bytes(content)
+
+    with pytest.raises(SpoolError, match=r"is damaged .* bytes that are not those that were written"):
+        opened(directory)
+
+
+def test_a_file_without_a_checksum_is_read_all_the_same(tmp_path: Path) -> None:
+    file = opened(tmp_path).write("liquidations", encoded(1))
+    file.path.rename(file.path.with_name("00000000000000000000.arrow"))
+
+    assert pending(opened(tmp_path)) == {"liquidations": [(0, {"local": 1})]}
+
+
 def test_a_foreign_file_is_named_and_not_dropped(tmp_path: Path) -> None:
     path = tmp_path / "liquidations" / "00000000000000000000.arrow"
     path.parent.mkdir()
@@ -215,7 +238,7 @@ def test_a_flow_that_waits_gives_up_with_the_reason_when_emptying_fails_for_good
     assert pending(spool) == {"liquidations": [(0, {"local": 1})]}
 
 
-def test_a_flow_that_waits_gives_up_when_it_is_released(tmp_path: Path) -> None:
+def test_a_flow_that_waits_writes_beyond_the_limit_when_it_is_released(tmp_path: Path) -> None:
     spool = Spool(tmp_path, limit_bytes=1)
     spool.observer = notes = Notes()
     spool.open()
@@ -226,14 +249,16 @@ def test_a_flow_that_waits_gives_up_when_it_is_released(tmp_path: Path) -> None:
     spool.release()
     thread.join(5)
 
-    assert [str(error) for error in errors] == ["the spool is full and the flow is stopping: the last epoch will be replayed"]
-    assert pending(spool) == {"liquidations": [(0, {"local": 1})]}
+    assert pending(spool) == {"liquidations": [(0, {"local": 1}), (1, {"local": 2})]}
+    assert notes.blocked == [True, False]
+    assert errors == []
 
 
-def test_a_released_spool_still_takes_what_it_has_room_for(tmp_path: Path) -> None:
-    spool = opened(tmp_path)
+def test_a_released_spool_takes_rows_whatever_the_limit(tmp_path: Path) -> None:
+    spool = opened(tmp_path, limit_bytes=1)
 
     spool.release()
     spool.write("liquidations", encoded(1))
+    spool.write("liquidations", encoded(2))
 
-    assert pending(spool) == {"liquidations": [(0, {"local": 1})]}
+    assert pending(opened(tmp_path)) == {"liquidations": [(0, {"local": 1}), (1, {"local": 2})]}
