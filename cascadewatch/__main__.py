@@ -1,5 +1,5 @@
 """``python -m cascadewatch`` is the command line."""
 
-from cascadewatch.cli import main
+from cascadewatch.start import main
 
 main()

@@ -18,9 +18,10 @@ from cascadewatch.logs import configure_logs
 from connectors.clock import now_us
 from connectors.sinks.delta import DeltaSink
 from flows.replay import ReplaySource
-from flows.runtime import DataDirectoryError, Runtime, stopped_by_signals
+from flows.runtime import DataDirectoryError, Runtime
 from flows.settings import Settings, load_settings
 from flows.shards import home_of
+from flows.stopping import stopped_by_signals
 from views.board import Board
 from views.live import render
 

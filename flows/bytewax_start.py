@@ -7,8 +7,9 @@ from contextlib import ExitStack
 from bytewax.dataflow import Dataflow
 
 from flows.cluster import NothingToRead, WrittenElsewhere, end_when_stalled, position
-from flows.runtime import Runtime, stopped_by_signals
+from flows.runtime import Runtime
 from flows.settings import load_settings
+from flows.stopping import Phase, stopped_by_signals
 
 
 def flow_for_bytewax(around: ExitStack) -> Dataflow:
@@ -26,6 +27,7 @@ def flow_for_bytewax(around: ExitStack) -> Dataflow:
     """
     settings, place = load_settings(), position()
     runtime = around.enter_context(Runtime(settings, position=place))
+    runtime.phase = Phase.RUNNING  # as far as can be told from here
     if not place.is_alone:
         end_when_stalled(runtime.health, settings.cluster_patience_seconds)
     if not place.is_outside:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
-import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -41,10 +40,12 @@ from flows.replay import TABLE_PARTITION, ReplaySource, journal_source, table_so
 from flows.settings import Settings
 from flows.shard_rules import ShardsError
 from flows.shards import PARTITION, Place
+from flows.stopping import Phase
 from flows.tenancy import Tenancy
 
 LOCK_NAME = "lock"
-_DRAIN_SECONDS = 8.0  # a stop takes ten seconds at most, as orchestrators expect
+_DRAIN_SECONDS = 8.0  # from the moment of the stop: it takes ten at most, as orchestrators expect
+_LAST_TRY_SECONDS = 1.0  # so long at least, should the flow itself have taken so long to end
 _COLLECT_AFTER_OBJECTS = 50_000
 _SWITCH_SECONDS = 0.001  # a thread that commits hands the interpreter back to the flow after so long; by default 5 ms
 
@@ -80,6 +81,7 @@ class Runtime:
         self.settings = settings
         self.position = position
         self.stop = StopSignal()
+        self.phase = Phase.STARTING
         self.tenancy = Tenancy(settings)
         if not (position.is_alone or self.tenancy.shard.is_whole):
             raise ClusterError("CASCADEWATCH_SHARD in a cluster: have either shards, each of one process, or a cluster")
@@ -200,8 +202,13 @@ class Runtime:
             SpoolError: The spool cannot be read or written.
         """
         _tune_interpreter()
-        self._run(source, tables)
-        deadline = clock.monotonic_seconds() + _DRAIN_SECONDS
+        tables.open()
+        self.phase = Phase.RUNNING
+        try:
+            self._run(source, tables)
+        finally:
+            self.phase = Phase.ENDED
+        deadline = clock.monotonic_seconds() + self._drain_seconds()
         if not self.drain(tables) or self.tenancy.place.tenure is None:
             return
         try:
@@ -213,7 +220,7 @@ class Runtime:
 
     def drain(self, tables: DeltaSink) -> bool:
         """Commit what is spooled, after the flow has ended; what the store does not take waits for the next start."""
-        is_drained = tables.drain(_DRAIN_SECONDS)
+        is_drained = tables.drain(self._drain_seconds())
         if not is_drained:
             _log.warning("rows_left_in_spool", error=tables.last_error, remedy="start again: they are committed then")
         return is_drained
@@ -231,6 +238,9 @@ class Runtime:
             self.tenancy.adopt()
         self._emit_rest()
         self.tenancy.hand_over()
+
+    def _drain_seconds(self) -> float:
+        return max(_LAST_TRY_SECONDS, _DRAIN_SECONDS - self.stop.age_seconds())
 
     def _run(self, source: Source[Frame], tables: DeltaSink) -> None:
         cli_main(
@@ -304,37 +314,6 @@ def recovery(home: Path) -> RecoveryConfig:
     if not any(folder.glob("part-*.sqlite3")):
         init_db_dir(folder, 1)
     return RecoveryConfig(folder)
-
-
-@contextmanager
-def stopped_by_signals(
-    runtime: Runtime, tables: DeltaSink | None = None, also: Callable[[], None] | None = None
-) -> Iterator[None]:
-    """Stop cleanly on SIGTERM and SIGINT; a second one ends the process at once. The main thread's.
-
-    Args:
-        runtime: Whose source is asked to stop.
-        tables: Made to give up waiting for room in the spool; nothing is lost.
-        also: Called too.
-    """
-
-    def on_signal(number: int, _frame: object) -> None:
-        if runtime.stop.is_asked():
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        _log.info("stopping", signal=signal.Signals(number).name)
-        runtime.stop.ask()
-        if tables is not None:
-            tables.release()
-        if also is not None:
-            also()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pyarrow as pa
 import structlog
@@ -16,7 +17,7 @@ from connectors.sinks.spool import Spool, SpoolFile
 
 _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 30.0  # an object store restarted after 4 s accepted appends again within 13 s
-_JOIN_SECONDS = 5.0
+_JOIN_SECONDS = 2.0  # of the ten that a stop may take; a commit that takes longer goes on while the rest ends
 _MAX_COMMIT_BYTES = 128 * 1024 * 1024  # of spool files in one commit: bounds memory after a long outage
 
 _log = structlog.get_logger(__name__)
@@ -57,7 +58,9 @@ class Uploader:
         return not self._thread.is_alive()
 
     def drain(self, timeout_seconds: float) -> bool:
-        """Stop the thread and commit what is pending, here and now; says whether all of it was committed in time.
+        """Stop the thread and commit what is pending; says whether all of it was committed in time.
+
+        Returns in time even if the store keeps the library waiting: what commits then is a thread that is left behind.
 
         Raises:
             DeltaTablesError: It never can be.
@@ -66,13 +69,9 @@ class Uploader:
         deadline = clock.monotonic_seconds() + timeout_seconds
         if not self.stop(timeout_seconds):
             return False
-        retry = _Retry()
-        while not self._round():
-            remaining = deadline - clock.monotonic_seconds()
-            if remaining <= 0:
-                return False
-            threading.Event().wait(min(retry.next_seconds(), remaining))
-        return True
+        draining = _Draining(self._round, deadline)
+        draining.start()
+        return draining.outcome(max(0.0, deadline - clock.monotonic_seconds()))
 
     def _run(self) -> None:
         retry = _Retry()
@@ -119,6 +118,35 @@ class Uploader:
             _log.info("commit_recovered", after_seconds=round(now - self._failing_since, 1))
             self._failing_since = None
         self.last_error = error
+
+
+class _Draining(threading.Thread):
+    """Commits until nothing is pending or the time is up."""
+
+    def __init__(self, commit_all: Callable[[], bool], deadline_seconds: float) -> None:
+        super().__init__(name="uploader", daemon=True)
+        self._commit_all = commit_all
+        self._deadline_seconds = deadline_seconds
+        self._is_done = False
+        self._failure: BaseException | None = None
+
+    def run(self) -> None:
+        retry = _Retry()
+        try:
+            while not (is_done := self._commit_all()) and (remaining := self._remaining()) > 0:
+                threading.Event().wait(min(retry.next_seconds(), remaining))
+            self._is_done = is_done
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the outcome
+            self._failure = error
+
+    def outcome(self, timeout_seconds: float) -> bool:
+        self.join(timeout_seconds)
+        if self._failure is not None:
+            raise self._failure
+        return self._is_done
+
+    def _remaining(self) -> float:
+        return self._deadline_seconds - clock.monotonic_seconds()
 
 
 class _Retry:

@@ -58,14 +58,21 @@ class StopSignal:
     def __init__(self) -> None:
         """Not asked yet."""
         self._asked = threading.Event()
+        self._asked_at_seconds = 0.0
 
     def ask(self) -> None:
-        """Ask; any thread, any number of times, also from a signal handler."""
-        self._asked.set()
+        """Ask; any thread, any number of times."""
+        if not self._asked.is_set():
+            self._asked_at_seconds = clock.monotonic_seconds()
+            self._asked.set()
 
     def is_asked(self) -> bool:
         """Say whether somebody asked."""
         return self._asked.is_set()
+
+    def age_seconds(self) -> float:
+        """Return how long ago somebody first asked; 0 when nobody has."""
+        return clock.monotonic_seconds() - self._asked_at_seconds if self._asked.is_set() else 0.0
 
 
 class FrameSource(FixedPartitionedSource[Frame, int]):
