@@ -189,7 +189,8 @@ class SinkSettings(_Section):
     """From rows to Delta tables."""
 
     tables_uri: Annotated[str, AfterValidator(_without_credentials)] | None = Field(
-        default=None, description="folder or object-store URI such as s3://bucket/prefix; by default tables in data_dir"
+        default=None,
+        description="folder or object-store URI such as s3://bucket/prefix; no credentials; by default tables in data_dir",
     )
     storage_options: dict[str, SecretStr] = Field(
         default_factory=dict, description="for the object store, by the names that delta-rs gives them; never logged"
@@ -258,7 +259,10 @@ class Settings(BaseSettings):
     cluster_patience_seconds: float = Field(
         default=60.0, gt=0, le=3600, description="a process of a Bytewax cluster whose dataflow stands still for so long ends"
     )
-    ca_file: Folder | None = Field(default=None, description="a private certificate authority, added to the system's")
+    ca_file: Folder | None = Field(
+        default=None,
+        description="PEM file of a private certificate authority, trusted besides the system's by sockets, polls and JSON-RPC",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="of what is logged, at least")
     parameters: Annotated[Parameters, BeforeValidator(spelled_out), AfterValidator(sensible)] = Field(
         default=Parameters(), description="every number that a score depends on"

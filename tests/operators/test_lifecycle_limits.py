@@ -1,4 +1,4 @@
-"""Where a cascade begins and ends to the very amount, on either side: what mutation testing found that nothing had asked for."""
+"""Where a cascade begins and ends to the very amount, on either side: found wanting by mutation testing."""
 
 from functools import partial
 
