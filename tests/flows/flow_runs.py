@@ -287,11 +287,14 @@ def last_journaled(data: Path) -> int:
 def last_emitted(data: Path) -> int:
     """Return the number of the last frame that a run, or a replay, emitted and made durable; 0 when none.
 
-    Bytewax keeps the source's state, the next frame to emit, in ``recovery/part-0.sqlite3``.
+    Bytewax keeps the source's state, the next frame to emit, in one of the files ``recovery/part-….sqlite3``.
     """
-    newest = "SELECT ser_change FROM snaps WHERE step_id = 'cascadewatch.frames' ORDER BY snap_epoch DESC LIMIT 1"
-    state = _asked(data / "recovery" / "part-0.sqlite3", newest)
-    return 0 if state is None else int(pickle.loads(state)) - 1  # noqa: S301 - a number that our own process wrote
+    newest = (
+        "SELECT ser_change FROM snaps WHERE step_id = 'cascadewatch.frames' AND state_key NOT LIKE 'nothing-%'"
+        " ORDER BY snap_epoch DESC LIMIT 1"
+    )
+    states = [_asked(part, newest) for part in (data / "recovery").glob("part-*.sqlite3")]
+    return max((int(pickle.loads(state)) - 1 for state in states if state is not None), default=0)  # noqa: S301 - our own
 
 
 def payloads(data: Path, feed: str, *, last: int) -> list[Any]:
