@@ -29,6 +29,10 @@ class Receiver:
     def put(self, feed, payload):
         self.frames[feed] = payload
 
+    def newest_of(self, feed):
+        """There was no process before this one."""
+        return iter(())
+
     def status(self, feed, connection, state, reason):
         if state in {FeedState.POLL_FAILED, FeedState.LOST, FeedState.REFUSED} and reason != "stopped":
             self.refusals[feed] = reason
