@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import itertools
 import time
 
 import pytest
@@ -99,16 +100,16 @@ def test_a_full_queue_leaves_frames_in_the_journal_and_loses_none(world, monkeyp
     assert [frame.payload for frame in frames] == payloads
 
 
-def test_the_clock_ticks_twenty_times_a_second(world):
+def test_the_clock_ticks_at_twentieths_of_a_second_and_makes_up_for_none(world):
+    ticks, deadline = [], time.monotonic() + 10.0
     with world.partition() as part:
-        end = time.monotonic() + 1.5
-        ticks = []
-        while time.monotonic() < end:
+        while len(ticks) < 8 and time.monotonic() < deadline:
             ticks += [frame for frame in part.next_batch() if frame.feed == "clock"]
 
     moments = [tick.cause.receive_time_us // 50_000 for tick in ticks]
-    assert 10 <= len(moments) <= 31
-    assert moments == sorted(set(moments))
+    steps = [later - earlier for earlier, later in itertools.pairwise(moments)]
+    assert len(moments) >= 8
+    assert min(steps) == 1  # a busy machine may sleep through some, never through all
 
 
 def test_a_stop_ends_the_stream_and_what_came_after_it_waits_in_the_journal(world):
