@@ -152,7 +152,7 @@ def end_when_stalled(health: HealthState, patience_seconds: float, end: Callable
     """End this process, from a thread of its own, when its dataflow has not moved for so long. Nothing is lost by that."""
 
     def watch() -> None:
-        while health.batch_age_seconds() <= patience_seconds:
+        while health.stalled_seconds() <= patience_seconds:
             threading.Event().wait(min(_LOOK_SECONDS, patience_seconds))
         _log.error("cluster_stalled", seconds=patience_seconds, remedy="see whether every process of the cluster runs")
         end(_STALLED_EXIT_CODE)

@@ -112,6 +112,8 @@ class HealthState:
 
     def spool_blocked(self, *, is_blocked: bool) -> None:
         """The spool is full and the flow waits, or no longer."""
+        if not is_blocked:
+            self.batch_handed_on()  # it has not had the time for one yet
         self._is_spool_blocked = is_blocked
 
     def committed(self, table: str, rows: int, seconds: float) -> None:  # noqa: ARG002 - an observer's
@@ -128,13 +130,20 @@ class HealthState:
         """Return how long ago the flow last handed on a batch, or started."""
         return clock.monotonic_seconds() - self._last_batch_seconds
 
+    def stalled_seconds(self) -> float:
+        """Return for how long the flow has not moved, as far as a restart may help.
+
+        0 while it waits for room in the spool: what comes then is journaled. Started anew, it would find the store away, and
+        not even do that.
+        """
+        return 0.0 if self._is_spool_blocked else self.batch_age_seconds()
+
     def unhealthy(self) -> list[str]:
         """Say why the flow does not move; empty while it does."""
-        age = self.batch_age_seconds()
+        age = self.stalled_seconds()
         if age <= self.max_batch_age_seconds:
             return []
-        blocked = ": the spool is full and the store does not take its rows" if self._is_spool_blocked else ""
-        return [f"the last batch was {age:.0f} s ago, allowed are {self.max_batch_age_seconds:.0f} s{blocked}"]
+        return [f"the last batch was {age:.0f} s ago, allowed are {self.max_batch_age_seconds:.0f} s"]
 
     def not_ready(self) -> list[str]:
         """Say what is missing for the flow to see the market and to keep what it sees; empty when nothing is."""
@@ -146,7 +155,7 @@ class HealthState:
             if self._journal_error is not None:
                 missing.append(f"the journal cannot be written: {self._journal_error}")
             if self._is_spool_blocked:
-                missing.append("the spool is full")
+                missing.append("the spool is full and the store does not take its rows: frames are journaled, the flow waits")
             return missing + self.unhealthy()
 
     def commit_errors(self) -> dict[str, str]:

@@ -100,13 +100,25 @@ def test_a_flow_that_does_not_move_is_not_healthy_and_not_ready(server: HealthSe
     assert get_json(server, "/readyz") == (503, {"ready": False, "reasons": reasons, "commit_errors": {}})
 
 
-def test_a_flow_that_waits_for_room_says_so(state: HealthState, stopped_clock: Clock) -> None:
+def test_a_flow_that_waits_for_room_is_not_ready_but_healthy_for_a_restart_would_not_help(
+    server: HealthServer, state: HealthState, stopped_clock: Clock
+) -> None:
     state.spool_blocked(is_blocked=True)
     stopped_clock.seconds += 20
 
-    assert state.unhealthy() == [
-        "the last batch was 20 s ago, allowed are 15 s: the spool is full and the store does not take its rows"
-    ]
+    reasons = ["the spool is full and the store does not take its rows: frames are journaled, the flow waits"]
+    assert get_json(server, "/readyz") == (503, {"ready": False, "reasons": reasons, "commit_errors": {}})
+    assert get_json(server, "/healthz") == (200, {"healthy": True, "reasons": [], "last_batch_age_seconds": 20.0})
+
+
+def test_a_flow_that_has_waited_for_room_has_its_time_for_the_next_batch(state: HealthState, stopped_clock: Clock) -> None:
+    state.spool_blocked(is_blocked=True)
+    stopped_clock.seconds += 20
+    state.spool_blocked(is_blocked=False)
+    assert (state.unhealthy(), state.not_ready()) == ([], [])
+
+    stopped_clock.seconds += 15.5
+    assert state.unhealthy() == ["the last batch was 16 s ago, allowed are 15 s"]
 
 
 def test_ready_without_feeds_to_wait_for(server: HealthServer) -> None:
@@ -167,14 +179,6 @@ def test_unready_while_the_journal_cannot_be_written(state: HealthState) -> None
     assert state.not_ready() == ["the journal cannot be written: no space left on device"]
 
     state.journal_works()
-    assert state.not_ready() == []
-
-
-def test_unready_while_the_spool_is_full(state: HealthState) -> None:
-    state.spool_blocked(is_blocked=True)
-    assert state.not_ready() == ["the spool is full"]
-
-    state.spool_blocked(is_blocked=False)
     assert state.not_ready() == []
 
 
