@@ -72,7 +72,7 @@ async def collect(collection: Collection, inbox: Inbox) -> None:
             _Desk(venue, endpoints, collection, client, inbox).run() for venue, endpoints in collection.venues
         ]
         if collection.chain is not None:
-            jobs.append(follow_chain(collection.chain, client, inbox))
+            jobs.append(follow_chain(collection.chain, client, inbox, newest=inbox.newest_of(collection.chain.name)))
         if collection.mining is not None:
             limiter = RateLimiter(collection.mining_limit)
             jobs.append(run_poll_with_fallback(collection.mining.polls, collection.mining.fallback, client, limiter, inbox))

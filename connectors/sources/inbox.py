@@ -10,6 +10,7 @@ so that a slow consumer costs neither frames nor memory, and venues never meet a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -82,6 +83,10 @@ class Inbox:
     def status(self, feed: str, connection: str, state: FeedState, reason: str) -> None:
         """Take what became of a connection or a poll: a frame like any other."""
         self.put(STATUS_FEED, msgspec.json.encode(StatusPayload(feed, connection, state, reason)))
+
+    def newest_of(self, feed: str) -> Iterator[bytes]:
+        """Yield what a feed brought, this time and before, newest first: what the journal still has of it. Any thread."""
+        return self._journal.newest_of(feed)
 
     def flush(self) -> None:
         """Journal what is pending and queue it. After a failed write the inbox stays closed: see :attr:`failure`."""

@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 FrameRow = tuple[str, bytes, int]
@@ -28,6 +28,8 @@ CREATE TABLE IF NOT EXISTS trimmed (only_row INTEGER PRIMARY KEY CHECK (only_row
 INSERT OR IGNORE INTO trimmed VALUES (1, 0);
 """
 _READ_ROWS = 1_000  # rows per read transaction: a long one would keep the WAL from being reused
+_READ_ROWS_OF_FEED = 16  # the same, of one feed: some are of megabytes
+_READ_BYTES = 16 * 1024**2  # of payload, and a row more: a frame may be as large as a message over a socket
 _TRIM_ROWS = 500  # rows per delete: well under a millisecond, so that appends never wait long
 _LONGEST_LOG_PAGES = 16_000  # of 4 KiB: beyond it the next append does what checkpoint() could not
 
@@ -98,16 +100,41 @@ class Journal:
     def read(self, first: int, last: int | None = None) -> Iterator[tuple[int, FrameRow]]:
         """Yield frames ``first`` to ``last``, both included, in order. Reader's thread only."""
         sequence = first - 1
-        while True:
-            rows = self._reader.execute(
-                "SELECT sequence, feed, payload, receive_time_us FROM frames"
-                " WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?",
-                (sequence, last if last is not None else self._newest, _READ_ROWS),
-            ).fetchall()
+        rows = self._rows_after(sequence, last)
+        while rows:
             for sequence, feed, payload, receive_time_us in rows:
                 yield sequence, (feed, payload, receive_time_us)
-            if len(rows) < _READ_ROWS:
-                return
+            rows = self._rows_after(sequence, last)
+
+    def _rows_after(self, sequence: int, last: int | None) -> list[tuple[int, str, bytes, int]]:
+        """Return the next rows: not too many, and not too much at once."""
+        cursor = self._reader.execute(
+            "SELECT sequence, feed, payload, receive_time_us FROM frames"
+            " WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?",
+            (sequence, last if last is not None else self._newest, _READ_ROWS),
+        )
+        rows, size_bytes = [], 0
+        for row in cursor:
+            rows.append(row)
+            size_bytes += len(row[2])
+            if size_bytes >= _READ_BYTES:
+                break
+        cursor.close()  # ends the read transaction
+        return rows
+
+    def newest_of(self, feed: str) -> Iterator[bytes]:
+        """Yield the payloads of a feed, newest first. Any thread."""
+        sequence = self._newest + 1
+        while rows := self._rows_before(sequence, feed):
+            yield from (payload for _sequence, payload in rows)
+            sequence = rows[-1][0]
+
+    def _rows_before(self, sequence: int, feed: str) -> list[tuple[int, bytes]]:
+        with closing(_connect(self.path)) as connection:
+            return connection.execute(
+                "SELECT sequence, payload FROM frames WHERE feed = ? AND sequence < ? ORDER BY sequence DESC LIMIT ?",
+                (feed, sequence, _READ_ROWS_OF_FEED),
+            ).fetchall()
 
     def first_received_at_or_after(self, receive_time_us: int) -> int:
         """Return the lowest sequence number received then or later; receive times never fall with the sequence."""

@@ -5,8 +5,8 @@ hashes can tell; whatever goes wrong in between is asked again, never skipped.
 
 Re-organisations: the hash of the last block read is compared at every poll. When it differs, the follower walks back to the
 newest remembered block that still stands, and the next frame begins with the orphaned logs, ``removed: true``, before the new
-ones. The memory is as short as ``memory_blocks`` and lives in the process only: what is orphaned while nobody runs is not
-taken back, which is what ``confirmations`` are for.
+ones. The memory is as short as ``memory_blocks``, two epochs, which is where the chain is final. A process that starts
+remembers what the newest frames of the last one hold: what was orphaned while nobody ran is taken back first.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ async def follow_chain(
     inbox: FrameReceiver,
     *,
     start_block: int | None = None,
+    newest: Iterable[bytes] = (),
     policy: ReconnectPolicy | None = None,
 ) -> None:
     """Follow a chain until cancelled.
@@ -103,12 +104,14 @@ async def follow_chain(
         client: Pools the connections; closed by whoever opened it.
         inbox: Takes one frame per range read; POLL_FAILED once when trouble begins, POLL_ANSWERED when it is over.
         start_block: First block to read; None reads the last ``lookback_blocks``.
+        newest: Payloads of frames that were put before, the last one first; no more are taken than ``memory_blocks`` need.
         policy: Its first, longest and blocked delay between attempts.
     """
     policy = policy or ReconnectPolicy()
     backoff = Backoff(policy.first_delay_seconds, policy.max_delay_seconds)
     node = Node(client, feed.url, feed.timeout_seconds, feed.max_batch_requests)
-    follower = _Follower(feed, node, inbox, start_block, feed.max_range_blocks)
+    memory = await asyncio.to_thread(recalled, newest, feed.memory_blocks)
+    follower = _Follower(feed, node, inbox, start_block, feed.max_range_blocks, memory, is_doubtful=bool(memory))
     while True:
         try:
             is_caught_up = await follower.step()
@@ -149,9 +152,55 @@ class _Payload(msgspec.Struct):
     logs: list[dict[str, Any]]
 
 
+_PAYLOAD = msgspec.json.Decoder(_Payload)
+
+
+def recalled(newest: Iterable[bytes], memory_blocks: int) -> dict[int, _Block]:
+    """Return the newest blocks that had logs, by number, as the frames of a former process tell of them.
+
+    Args:
+        newest: Their payloads, the last one first.
+        memory_blocks: So many blocks, at most, are of interest.
+    """
+    memory: dict[int, _Block] = {}
+    known: set[bytes] = set()
+    last_block = None
+    for payload in newest:
+        try:
+            read = _PAYLOAD.decode(payload)
+        except msgspec.MsgspecError:
+            break  # of another version: nothing older will be better
+        last_block = read.to_block if last_block is None else last_block
+        oldest = last_block - memory_blocks + 1
+        _recall(memory, known, read, oldest)
+        if read.from_block <= oldest:
+            break
+    return memory
+
+
+def _recall(memory: dict[int, _Block], known: set[bytes], read: _Payload, oldest: int) -> None:
+    """Add what stood after a frame, but for what later frames told of, be it only to take it back."""
+    for is_removed in (False, True):  # what the same frame takes back and brings stands
+        for log in (each for each in read.logs if bool(each.get("removed")) is is_removed):
+            number, block_hash, identity = _number_of(log), log.get("blockHash"), _identity(log)
+            if identity in known or number is None or number < oldest or not isinstance(block_hash, str):
+                continue
+            known.add(identity)
+            if not is_removed:
+                time_s = _time_of(log) or read.timestamps.get(number, 0)
+                block = memory.setdefault(number, _Block(block_hash, time_s, []))
+                if block.hash == block_hash:
+                    block.logs.append(log)
+
+
 @dataclass
 class _Follower:
-    """Where the reading stands. ``memory`` holds the newest blocks that had logs or ended a range, by number."""
+    """Where the reading stands.
+
+    Attributes:
+        memory: The newest blocks that had logs or ended a range, by number.
+        is_doubtful: They may no longer stand: looked up before anything more is read.
+    """
 
     feed: ChainFeed
     node: Node
@@ -160,6 +209,7 @@ class _Follower:
     range_blocks: int
     memory: dict[int, _Block] = field(default_factory=dict)
     orphans: list[dict[str, Any]] = field(default_factory=list)
+    is_doubtful: bool = False
 
     async def step(self) -> bool:
         """Look at the head, and read at most one range.
@@ -167,12 +217,14 @@ class _Follower:
         Returns:
             Whether everything that may be read has been read.
         """
+        if self.is_doubtful:
+            await self._look_back()
         head, last = await self._look()
         # Until something was read, the beginning is not settled: a wrong head must not leave us waiting for ever.
         first = max(0, head - self.feed.lookback_blocks + 1) if self.next_block is None else self.next_block
         if first > head:
             return True
-        known = self.memory.get(first - 1)
+        known = None if self.next_block is None else self.memory.get(first - 1)
         if known is not None:
             if last is None:  # the request reached a node that lags behind the one before
                 return True
@@ -196,6 +248,12 @@ class _Follower:
         if finalized is None:
             raise NodeError("the node knows no finalized block")
         return finalized.number, newest
+
+    async def _look_back(self) -> None:
+        first_to_read = await self._rewind()
+        if self.next_block is not None:
+            self.next_block = min(self.next_block, first_to_read)
+        self.is_doubtful = False
 
     async def _rewind(self) -> int:
         """Forget every block that no longer stands and keep its logs as orphans; return the first block to read again."""
@@ -263,9 +321,12 @@ class _Follower:
         hashes = {number: block.hash for number, block in self.memory.items()}
         hashes |= {number: header.hash for number, header in headers.items()}
         if any(claimed and hashes.get(number or 0, claimed) != claimed for number, claimed in claims):
+            self.is_doubtful = bool(self.memory)
             raise NodeError("the chain was re-organised while it was read")
 
     def _remember(self, headers: Mapping[int, Header], logs: Iterable[dict[str, Any]]) -> None:
+        for number in [n for n in self.memory if min(headers) <= n <= max(headers)]:
+            del self.memory[number]  # recalled, and now read anew
         for number, header in headers.items():
             self.memory[number] = _Block(header.hash, header.time_s, [])
         for log in logs:
@@ -287,8 +348,12 @@ def _merged(answers: Iterable[object]) -> list[dict[str, Any]]:
         if not isinstance(answer, list) or not all(isinstance(log, dict) for log in answer):
             raise NodeError("not a list of logs")
         for log in answer:
-            logs[msgspec.json.encode([log.get("blockHash"), log.get("transactionHash"), log.get("logIndex")])] = log
+            logs[_identity(log)] = log
     return sorted(logs.values(), key=_place_of)
+
+
+def _identity(log: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode([log.get("blockHash"), log.get("transactionHash"), log.get("logIndex")])
 
 
 def _place_of(log: Mapping[str, Any]) -> tuple[int, int]:

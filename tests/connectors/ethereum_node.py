@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,7 +140,9 @@ class Receiver:
 Story = Callable[[FakeNode, Receiver], Awaitable[None]]
 
 
-def run(node: FakeNode, story: Story, *, start_block: int | None = None, **settings: Any) -> Receiver:
+def run(
+    node: FakeNode, story: Story, *, start_block: int | None = None, newest: Iterable[bytes] = (), **settings: Any
+) -> Receiver:
     """Serve the node on loopback, follow it, and play the story; nothing takes longer than ten seconds."""
 
     async def play() -> Receiver:
@@ -148,7 +150,9 @@ def run(node: FakeNode, story: Story, *, start_block: int | None = None, **setti
         options = {"poll_seconds": 0.005, "timeout_seconds": 2.0, "lookback_blocks": 10, **settings}
         async with serving(web.post("/key", node.handle)) as url, http_client() as client:
             feed = ChainFeed("ethereum/logs", f"{url}/key", (TO, FROM), **options)
-            task = asyncio.create_task(follow_chain(feed, client, receiver, start_block=start_block, policy=QUICK))
+            task = asyncio.create_task(
+                follow_chain(feed, client, receiver, start_block=start_block, newest=newest, policy=QUICK)
+            )
             try:
                 await asyncio.wait_for(story(node, receiver), 10)
             finally:

@@ -2,6 +2,7 @@ import sqlite3
 
 import pytest
 
+from connectors.sources import journal as journal_module
 from connectors.sources.journal import Journal, JournalError
 
 
@@ -42,6 +43,25 @@ def test_reading_is_bounded_on_both_sides_and_crosses_pages(path):
     journal.append(rows(2_500))
 
     assert sequences(journal, 999, 2_001) == list(range(999, 2_002))
+
+
+def test_large_frames_are_not_read_all_at_once(path, monkeypatch):
+    monkeypatch.setattr(journal_module, "_READ_BYTES", 1_000)
+    journal = Journal(path)
+    journal.append([("venue/feed", bytes(600), 0)] * 5)
+    asked = []
+    journal._reader.set_trace_callback(asked.append)
+
+    assert sequences(journal) == [1, 2, 3, 4, 5]
+    assert len(asked) == 4  # two, two, one, and none
+
+
+def test_the_payloads_of_one_feed_come_newest_first(path):
+    journal = Journal(path)
+    journal.append([row for number in range(50) for row in (("chain/logs", b"%d" % number, 0), ("venue/feed", b"other", 0))])
+
+    assert list(journal.newest_of("chain/logs")) == [b"%d" % number for number in reversed(range(50))]
+    assert list(journal.newest_of("nobody/logs")) == []
 
 
 def test_another_process_finds_what_was_appended_without_a_clean_end(path):
