@@ -53,12 +53,14 @@ def test_what_was_orphaned_between_two_processes_is_taken_back_before_anything_i
 def test_where_the_chain_still_stands_nothing_is_taken_back_and_every_block_is_remembered_once() -> None:
     async def story(node: FakeNode, receiver: Receiver) -> None:
         await receiver.until_read(97)
-        node.forks, node.head = dict.fromkeys(range(97, 200), "b"), 101
+        node.forks, node.head = dict.fromkeys(range(96, 200), "b"), 101
         await receiver.until_read(98)
 
-    receiver = run(FakeNode(head=100), story, newest=before(FakeNode(head=100)))
+    newest = before(FakeNode(head=100, has_log_times=True))
+    receiver = run(FakeNode(head=100, has_log_times=True), story, newest=newest)
 
-    assert [[log["removed"] for log in frame["logs"]] for frame in receiver.frames] == [[False] * 10, [True, False, False]]
+    removed = [[log["removed"] for log in frame["logs"]] for frame in receiver.frames]
+    assert removed == [[False] * 10, [True, True, False, False, False]]
 
 
 def test_a_chain_that_changes_after_it_was_looked_up_and_before_it_is_read_is_looked_up_again() -> None:
