@@ -198,7 +198,7 @@ class FeedStatus(msgspec.Struct, frozen=True, gc=False):
 
 
 class Tick(msgspec.Struct, frozen=True, gc=False):
-    """The clock said so: ten times a second. The only time a machine ever learns."""
+    """The clock said so: twenty times a second. The only time a machine ever learns."""
 
     cause: Cause
 

@@ -37,7 +37,7 @@ NOT_CONNECTED_YET = "not connected yet"
 _AWAITED = ""  # name of the slot of a feed that was never connected
 
 _BLIND_AFTER_US = 5_000_000
-"""The clock ticks ten times a second: where it is silent for longer than this, nobody was listening to the venues either."""
+"""The clock ticks twenty times a second: where it is silent for longer, nobody was listening to the venues either."""
 
 
 class _Slot(msgspec.Struct, array_like=True):

@@ -67,6 +67,9 @@ class _Known(msgspec.Struct):
         return msgspec.structs.replace(self, feeds={}) == _Known() and all(seen == _WHOLE for seen in self.feeds.values())
 
 
+_KNOWN = msgspec.msgpack.Decoder(_Known)
+
+
 class Scores:
     """Keep the newest of every input of one asset, and publish a score when one of them changed.
 
@@ -88,7 +91,7 @@ class Scores:
         self._interval_us = parameters.windows.emit_interval_us
         self._version: str | None = None
         self._quiet: CascadeScore | None = None  # the score of a side without liquidations that can be seen: always the same
-        self._known = _Known() if state is None else msgspec.structs.replace(cast("_Known", state))
+        self._known = _Known() if state is None else _KNOWN.decode(cast("bytes", state))
 
     def handlers(self) -> Mapping[type, Handler]:
         """Own every input, and ticks."""
@@ -102,8 +105,8 @@ class Scores:
         }
 
     def snapshot(self) -> object:
-        """Return what was last heard: immutable readings, not copied."""
-        return msgspec.structs.replace(self._known)
+        """Return what was last heard, as bytes."""
+        return msgspec.msgpack.encode(self._known)
 
     def is_idle(self) -> bool:
         """Say whether nothing is known, and the interval in which that was published is over."""
