@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import random
 import time
+from datetime import datetime, timezone
 
 
 def now_us() -> int:
     """Return microseconds since the epoch, UTC."""
     return time.time_ns() // 1000
+
+
+def utc_now() -> datetime:
+    """Return the same as a time that Bytewax can be given to wait for."""
+    return datetime.now(timezone.utc)
 
 
 def monotonic_seconds() -> float:

@@ -79,6 +79,7 @@ def build(
     addresses: AddressBook,
     share: Share = EVERYTHING,
     at_source: Callable[[Iterable[Any]], None] | None = None,
+    pulse: Source[Any] | None = None,
 ) -> Dataflow:
     """Return the dataflow. Live, replay and backtest differ in ``source`` and sinks only, shards in their share.
 
@@ -90,6 +91,7 @@ def build(
         addresses: Of exchanges.
         share: What this dataflow has of the market.
         at_source: Told of what the frames say, in the process that received them: in a cluster another one may go on with it.
+        pulse: Has no items; in a cluster it runs in every process.
     """
     market, assets = market_machines(parameters, addresses), asset_machines(parameters)
     left = share.inheritance
@@ -102,6 +104,8 @@ def build(
     op.output("metrics", readings, metrics)
     rows = op.flat_map_batch("rows", readings, kept_rows(share))
     op.output("tables", rows, tables)
+    if pulse is not None:
+        op.output("pulses", op.input("pulse", flow, pulse), metrics)
     return flow
 
 

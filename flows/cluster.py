@@ -15,19 +15,19 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.inputs import DynamicSource, FixedPartitionedSource, StatefulSourcePartition, StatelessSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
+from connectors import clock
 from connectors.sinks.health import HealthState
 from connectors.sources.frame import Frame
 from connectors.sources.source import StopSignal
 
-_WAIT_SECONDS = 0.005  # as long as the source of process 0 waits at most
-_AT_ONCE = datetime(2020, 1, 1, tzinfo=timezone.utc)
+_BEAT = timedelta(seconds=0.1)  # later than half a second, and epochs would wait for it
 _LOOK_SECONDS = 1.0
 _STALLED_EXIT_CODE = 75  # "temporary failure": try again
 
@@ -78,37 +78,50 @@ def position() -> Position:
 
 
 class NothingToRead(FixedPartitionedSource[Frame, int]):
-    """The source of a process that receives nothing: it shows that the dataflow moves, and ends when asked to."""
+    """The source of a process that receives nothing. It has no partition.
 
-    def __init__(self, process: int, stop: StopSignal, health: HealthState) -> None:
+    An empty one would be saved, and Bytewax 0.21.1 panics at a start when no process lists a partition that was saved: there
+    could never be fewer processes again.
+    """
+
+    def list_parts(self) -> list[str]:
+        """Return none."""
+        return []
+
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> StatefulSourcePartition[Frame, int]:  # noqa: ARG002 - Bytewax's
+        """Never be called.
+
+        Raises:
+            ClusterError: It was.
+        """
+        raise ClusterError(f"{step_id}: process 0 reads {for_part}, no other does")
+
+
+class Pulse(DynamicSource[Any]):
+    """In every process a source without items, of which nothing is saved: it shows that the dataflow moves there."""
+
+    def __init__(self, stop: StopSignal, health: HealthState) -> None:
         """Describe it.
 
         Args:
-            process: Tells its partition from others.
-            stop: Ends it.
+            stop: Ends it: a dataflow ends when all its sources have.
             health: Told that the dataflow moves.
         """
-        self._process = process
         self._stop = stop
         self._health = health
 
-    def list_parts(self) -> list[str]:
-        """Return one partition without frames."""
-        return [f"nothing-{self._process}"]
-
-    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> _Nothing:  # noqa: ARG002 - Bytewax's
-        """Return it."""
-        return _Nothing(self._stop, self._health)
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Beat:  # noqa: ARG002 - Bytewax's
+        """Return this process's."""
+        return _Beat(self._stop, self._health)
 
 
-class _Nothing(StatefulSourcePartition[Frame, int]):
+class _Beat(StatelessSourcePartition[Any]):
     def __init__(self, stop: StopSignal, health: HealthState) -> None:
         self._stop = stop
         self._health = health
-        self._pause = threading.Event()
 
-    def next_batch(self) -> list[Frame]:
-        """Return nothing, after a moment in which other threads may run.
+    def next_batch(self) -> list[Any]:
+        """Return nothing.
 
         Raises:
             StopIteration: The stop was asked for.
@@ -116,16 +129,11 @@ class _Nothing(StatefulSourcePartition[Frame, int]):
         self._health.batch_handed_on()
         if self._stop.is_asked():
             raise StopIteration
-        self._pause.wait(_WAIT_SECONDS)
         return []
 
     def next_awake(self) -> datetime:
-        """Ask to be called again at once."""
-        return _AT_ONCE
-
-    def snapshot(self) -> int:
-        """Return that there is nothing to remember."""
-        return 0
+        """Ask to be called again soon."""
+        return clock.utc_now() + _BEAT
 
 
 class WrittenElsewhere(FixedPartitionedSink[Any, None]):

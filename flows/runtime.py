@@ -34,7 +34,7 @@ from connectors.sources.collector import collect
 from connectors.sources.frame import Frame
 from connectors.sources.source import FrameSource, Retention, StopSignal
 from flows.cascade import build
-from flows.cluster import ALONE, ClusterError, Position
+from flows.cluster import ALONE, ClusterError, Position, Pulse
 from flows.collection import collection_of
 from flows.replay import TABLE_PARTITION, ReplaySource, journal_source, table_source
 from flows.settings import Settings
@@ -188,6 +188,7 @@ class Runtime:
             addresses=self._addresses,
             share=self.tenancy.share,
             at_source=None if self.position.is_alone else self.health.observe_batch,
+            pulse=None if self.position.is_alone else Pulse(self.stop, self.health),
         )
 
     def run(self, source: Source[Frame], tables: DeltaSink) -> None:

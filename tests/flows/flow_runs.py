@@ -289,10 +289,7 @@ def last_emitted(data: Path) -> int:
 
     Bytewax keeps the source's state, the next frame to emit, in one of the files ``recovery/part-….sqlite3``.
     """
-    newest = (
-        "SELECT ser_change FROM snaps WHERE step_id = 'cascadewatch.frames' AND state_key NOT LIKE 'nothing-%'"
-        " ORDER BY snap_epoch DESC LIMIT 1"
-    )
+    newest = "SELECT ser_change FROM snaps WHERE step_id = 'cascadewatch.frames' ORDER BY snap_epoch DESC LIMIT 1"
     states = [_asked(part, newest) for part in (data / "recovery").glob("part-*.sqlite3")]
     return max((int(pickle.loads(state)) - 1 for state in states if state is not None), default=0)  # noqa: S301 - our own
 
