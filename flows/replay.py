@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from connectors.sources.frame import CLOCK_FEED, Frame
+from connectors.sources.frame import CLOCK_FEED, Frame, portion
 from connectors.sources.journal import Journal, JournalError
 from flows.recorded_rows import Row, recorded_rows
 from market.raw import Cause
@@ -71,7 +71,7 @@ class _ReplayPartition(StatefulSourcePartition[Frame, int]):
         Raises:
             StopIteration: There are no more.
         """
-        batch = [] if self._source.is_stopped else list(islice(self._frames, _BATCH_FRAMES))
+        batch = [] if self._source.is_stopped else portion(self._frames, _BATCH_FRAMES)
         if not batch:
             raise StopIteration
         self._next = batch[-1].cause.sequence + 1

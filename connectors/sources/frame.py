@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
+
 import msgspec
 
 from market.raw import Cause
@@ -11,6 +14,10 @@ CLOCK_FEED = "clock"
 
 STATUS_FEED = "status"
 """What became of connections and polls: JSON written by :mod:`connectors.sources.inbox`."""
+
+
+MAX_BATCH_BYTES = 16 * 1024 * 1024
+"""Payload of the frames read from a journal at once, and one frame more: 2,000 usual ones are half a megabyte."""
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
@@ -31,6 +38,17 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         """The third part of the feed's name, or an empty string."""
         _venue, _, channel_and_subject = self.feed.partition("/")
         return channel_and_subject.partition("/")[2]
+
+
+def portion(frames: Iterable[Frame], most: int) -> list[Frame]:
+    """Return the next frames: ``most`` of them, or fewer where they are large, so that no batch fills the memory."""
+    batch, payload_bytes = [], 0
+    for frame in islice(frames, most):
+        batch.append(frame)
+        payload_bytes += len(frame.payload)
+        if payload_bytes >= MAX_BATCH_BYTES:
+            break
+    return batch
 
 
 class FrameError(Exception):

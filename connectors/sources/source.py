@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import islice
 from pathlib import Path
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from connectors import clock
-from connectors.sources.frame import CLOCK_FEED, Frame
+from connectors.sources.frame import CLOCK_FEED, Frame, portion
 from connectors.sources.inbox import FrameGroup, Inbox, SourceObserver
 from connectors.sources.journal import FrameRow, Journal, JournalError
 from market.raw import Cause
@@ -202,10 +201,14 @@ class FramePartition(StatefulSourcePartition[Frame, int]):
         if not frames and self._next < self._journal.next_sequence:
             # Behind the queue: after a restart, or because the queue was full.
             last = self._held.first - 1 if self._held is not None else self._journal.next_sequence - 1
-            for sequence, row in islice(self._journal.read(self._next, last), _BATCH_FRAMES):
-                self._emit(frames, sequence, [row])
+            frames = portion(self._journaled(last), _BATCH_FRAMES)
+            self._next += len(frames)
         self._inbox.taken_sequence = self._next - 1
         return frames
+
+    def _journaled(self, last: int) -> Iterator[Frame]:
+        for sequence, (feed, payload, receive_time_us) in self._journal.read(self._next, last):
+            yield Frame(feed, payload, Cause(self._name, sequence, receive_time_us))
 
     def _emit(self, frames: list[Frame], first: int, rows: list[FrameRow]) -> None:
         """Append the frames numbered ``first`` on; those already emitted from the journal are passed over."""

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from connectors.sources import frame as frame_module
 from connectors.sources import inbox as inbox_module
 from connectors.sources.journal import Journal, JournalError
 from connectors.sources.source import FrameSource, Retention, StopSignal
@@ -98,6 +99,30 @@ def test_a_full_queue_leaves_frames_in_the_journal_and_loses_none(world, monkeyp
         frames = take(part, len(payloads))
 
     assert [frame.payload for frame in frames] == payloads
+
+
+def test_large_frames_that_wait_in_the_journal_come_a_few_at_a_time(world, monkeypatch):
+    monkeypatch.setattr(inbox_module, "MAX_WAITING_BYTES", 0)
+    monkeypatch.setattr(frame_module, "MAX_BATCH_BYTES", 2_000)
+    batches = []
+
+    with world.partition(*[bytes(1_000)] * 9) as part:
+        wait_for(lambda: part._journal.next_sequence > 9)
+        while sum(map(len, batches)) < 9:
+            batches.append(large_ones(part.next_batch()))
+
+    assert max(map(len, batches)) == 2
+
+
+def large_ones(frames):
+    return [frame for frame in frames if frame.payload]
+
+
+def wait_for(is_so):
+    deadline = time.monotonic() + 10.0
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_the_clock_ticks_at_twentieths_of_a_second_and_makes_up_for_none(world):
