@@ -18,7 +18,7 @@ from connectors.sinks.health import HealthServer, HealthServerError, HealthState
 from connectors.sources.journal import Journal, JournalError
 from flows.runtime import LOCK_NAME
 from flows.settings import Settings
-from flows.shards import PARTITION
+from flows.shards import home_of, last_place
 from operators.silence import OTHER_VENUES
 
 BYTEWAX_VERSION = "0.21.1"
@@ -34,8 +34,8 @@ def local_checks(settings: Settings) -> Iterator[Check]:
     yield check_versions(sys.version_info[:3], version("bytewax"))
     yield check_data_directory(settings.data_dir)
     yield check_disk(settings.data_dir)
-    yield check_lock(settings.data_dir)
-    yield check_journal(settings.data_dir)
+    yield check_lock(home_of(settings.data_dir, settings.own_shard))
+    yield check_journal(journal_path(settings))
     yield check_port(settings)
     yield check_silence(settings.venues)
 
@@ -93,9 +93,8 @@ def check_lock(data_dir: Path) -> Check:
     return Check(name, Level.OK, "none uses the data directory")
 
 
-def check_journal(data_dir: Path) -> Check:
+def check_journal(path: Path) -> Check:
     """Say what the journal holds."""
-    path = journal_path(data_dir)
     if not path.exists():
         return Check("journal", Level.OK, "none yet")
     try:
@@ -130,9 +129,9 @@ def check_silence(venues: Sequence[str]) -> Check:
     return Check("silent feeds", Level.WARNING, seen, f"add to venues, so that there are more than {OTHER_VENUES}")
 
 
-def journal_path(data_dir: Path) -> Path:
+def journal_path(settings: Settings) -> Path:
     """Return where a run keeps its journal."""
-    return data_dir / "journal" / f"{PARTITION}.db"
+    return last_place(settings.data_dir, settings.own_shard).journal
 
 
 def _nearest(folder: Path) -> Path:

@@ -12,7 +12,6 @@ from connectors.sinks.delta_tables import STORE_ERRORS, app_id
 from connectors.sinks.tables import TABLES
 from connectors.sources.journal import Journal, JournalError
 from flows.settings import Settings
-from flows.shards import PARTITION
 
 _NAME = "tables"
 
@@ -47,8 +46,8 @@ def _seen(uri: str, count: int) -> str:
 
 def _not_ahead(settings: Settings, found: dict[str, DeltaTable]) -> Check | None:
     """Find the mismatch with the journal on which a run would refuse to start."""
-    committed = max((table.transaction_version(app_id(PARTITION)) or 0 for table in found.values()), default=0)
-    path = journal_path(settings.data_dir)
+    path = journal_path(settings)
+    committed = max((table.transaction_version(app_id(path.stem)) or 0 for table in found.values()), default=0)
     journaled = 0
     if path.exists():
         try:

@@ -91,6 +91,17 @@ def read_mark(home: Path) -> Mark | None:
         raise ShardsError(f"{path} is damaged ({error}): restore it, or the whole directory") from error
 
 
+def last_place(data_dir: Path, shard: Shard) -> Place:
+    """Return where a shard was when it last ran, and would be if it went on; nothing is asked of the ledger.
+
+    Raises:
+        ShardsError: Its directory cannot be understood.
+    """
+    home = home_of(data_dir, shard)
+    mark = read_mark(home)
+    return Place(shard, home, PARTITION if mark is None else mark.partition)
+
+
 def settle(
     ledger: ShardLedger,
     shard: Shard,

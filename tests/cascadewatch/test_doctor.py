@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pytest
 from aiohttp import web
@@ -38,8 +39,11 @@ from connectors.sinks.tables import GAPS, TABLES
 from connectors.sources.journal import Journal
 from flows.runtime import held
 from flows.settings import Settings
+from flows.shard_rules import Mark
+from flows.shards import MARK_NAME, home_of
 from market.events import Gap
 from market.raw import Cause
+from market.shards import Shard
 
 KEY = "0123456789abcdef0123456789abcdef"
 BINANCE_FIXTURES = Path(__file__).parents[1] / "connectors" / "venues" / "fixtures" / "binance"
@@ -131,25 +135,25 @@ def journal_in(tmp_path):
 
 
 def test_the_journal_says_which_frames_it_has(tmp_path):
-    assert check_journal(tmp_path).seen == "none yet"
+    assert check_journal(tmp_path / "journal" / "0.db").seen == "none yet"
     journal = journal_in(tmp_path)
     journal.append([("okx/liquidations", b"", 0)] * 12)
     journal.trim(5)
 
-    assert check_journal(tmp_path).seen.startswith("frames 5 to 12, ")
+    assert check_journal(tmp_path / "journal" / "0.db").seen.startswith("frames 5 to 12, ")
 
 
 def test_an_empty_journal_says_which_number_comes_next(tmp_path):
     journal_in(tmp_path).close()
 
-    assert check_journal(tmp_path).seen.startswith("no frames, 1 comes next")
+    assert check_journal(tmp_path / "journal" / "0.db").seen.startswith("no frames, 1 comes next")
 
 
 def test_a_damaged_journal_fails(tmp_path):
     (tmp_path / "journal").mkdir()
     (tmp_path / "journal" / "0.db").write_bytes(b"not a database, but long enough to be looked at" * 100)
 
-    assert check_journal(tmp_path).level is Level.FAILED
+    assert check_journal(tmp_path / "journal" / "0.db").level is Level.FAILED
 
 
 def test_a_taken_port_is_named(tmp_path):
@@ -472,3 +476,21 @@ def test_the_simulated_venues_have_all_that_a_run_needs(tmp_path):
     assert is_fit, output
     levels = [line.split()[0] for line in output.splitlines()]
     assert levels == ["ok"] * (7 + 1 + 2 * len(venues)) + ["warning"] * 2  # no chain, no mining
+
+
+def test_a_shard_is_looked_at_where_it_keeps_its_own(tmp_path):
+    home = home_of(tmp_path, Shard(1, 3))
+    (home / "journal").mkdir(parents=True)
+    mark = Mark(2, "1/3", "1of3g2", 0)
+    (home / MARK_NAME).write_bytes(msgspec.json.encode(mark))
+    journal = Journal(home / "journal" / "1of3g2.db")
+    journal.append([("clock", b"", 1)])
+    journal.close()
+
+    with held(home):
+        seen = {check.name: check for check in local_checks(settings_of(tmp_path, shard="1/3"))}
+
+    assert seen["journal"].seen.startswith("frames 1 to 1, ")
+    assert seen["other processes"] == Check(
+        "other processes", Level.FAILED, f"one uses {home}", "stop it first, or choose another directory with --data"
+    )
