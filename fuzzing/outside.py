@@ -157,8 +157,8 @@ class _Recorder:
         del feed
         self.frames.append(payload)
 
-    def status(self, feed: str, connection: str, state: FeedState, reason: str) -> None:
-        del feed, connection, reason
+    def status(self, feed: str, connection: str, state: FeedState, reason: str, *, seen_until_us: int | None = None) -> None:
+        del feed, connection, reason, seen_until_us
         self.failed += state is FeedState.POLL_FAILED
 
 

@@ -188,13 +188,18 @@ class FeedState(str, enum.Enum):
 
 
 class FeedStatus(msgspec.Struct, frozen=True, gc=False):
-    """A connection opened, lost or refused; a poll that failed, or answered again after failing; a feed that is expected."""
+    """A connection opened, lost or refused; a poll that failed, or answered again after failing; a feed that is expected.
+
+    Attributes:
+        seen_until_us: Of a connection that fell silent before it was lost: when anything last came over it.
+    """
 
     cause: Cause
     feed: str
     connection: str
     state: FeedState
     reason: str
+    seen_until_us: int | None = None
 
 
 class Tick(msgspec.Struct, frozen=True, gc=False):

@@ -88,9 +88,10 @@ _STATE = msgspec.msgpack.Decoder(_State)
 class FeedWatch:
     """Turn statuses into gaps. Everything passes on, but for what the process says of its start, which ends here.
 
-    A slot's gap begins with the status that left it without a connection (the first refusal, where there never was one) and
-    ends when one is CONNECTED, or when its symbols are spread over the feed's other slots and it is no longer wanted. A poll's
-    lasts from POLL_FAILED to POLL_ANSWERED.
+    A slot's gap begins with the status that left it without a connection (the first refusal, where there never was one), or,
+    where that connection had fallen silent before, with the last that came over it. It ends when one is CONNECTED, or when
+    its symbols are spread over the feed's other slots and it is no longer wanted. A poll's lasts from POLL_FAILED to
+    POLL_ANSWERED.
 
     Ticks or statuses more than five seconds apart mean that the process was not running, or stood still: every slot that was
     up has a gap from the earlier of the two until it is CONNECTED again or, should the connection have survived, until the
@@ -230,7 +231,8 @@ class FeedWatch:
         if status.reason == NO_LONGER_WANTED and len([each for each in self._slots.values() if each.feed == slot.feed]) > 1:
             return self._remove(status.cause, slot)
         if not slot.labels and slot.gap_from_us is None:
-            _open(slot, status.cause.receive_time_us, status.reason)
+            now_us = status.cause.receive_time_us
+            _open(slot, min(now_us, now_us if status.seen_until_us is None else status.seen_until_us), status.reason)
         return []
 
     def _failed(self, status: FeedStatus) -> None:

@@ -120,5 +120,8 @@ class FrameReceiver(Protocol):
     def put(self, feed: str, payload: bytes) -> None:
         """Journal and queue one frame, stamped with the receive time."""
 
-    def status(self, feed: str, connection: str, state: FeedState, reason: str) -> None:
-        """Journal and queue what became of a connection or a poll."""
+    def status(self, feed: str, connection: str, state: FeedState, reason: str, *, seen_until_us: int | None = None) -> None:
+        """Journal and queue what became of a connection or a poll.
+
+        ``seen_until_us`` is given of a connection that fell silent before it was lost: when anything last came over it.
+        """

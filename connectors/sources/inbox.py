@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -25,13 +25,14 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 """Payload bytes in the queue beyond which groups stay in the journal: a burst of 200,000 liquidations is about 50 MB."""
 
 
-class StatusPayload(msgspec.Struct, frozen=True):
+class StatusPayload(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a frame of the feed ``status`` says."""
 
     feed: str
     connection: str
     state: FeedState
     reason: str
+    seen_until_us: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 class SourceObserver(Protocol):
@@ -80,9 +81,9 @@ class Inbox:
             asyncio.get_running_loop().call_soon(self.flush)
         self._pending.append((feed, payload, self._receive_time_us))
 
-    def status(self, feed: str, connection: str, state: FeedState, reason: str) -> None:
+    def status(self, feed: str, connection: str, state: FeedState, reason: str, *, seen_until_us: int | None = None) -> None:
         """Take what became of a connection or a poll: a frame like any other."""
-        self.put(STATUS_FEED, msgspec.json.encode(StatusPayload(feed, connection, state, reason)))
+        self.put(STATUS_FEED, msgspec.json.encode(StatusPayload(feed, connection, state, reason, seen_until_us)))
 
     def newest_of(self, feed: str) -> Iterator[bytes]:
         """Yield what a feed brought, this time and before, newest first: what the journal still has of it. Any thread."""

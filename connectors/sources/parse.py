@@ -51,7 +51,7 @@ def _parse_status(frame: Frame) -> list[RawEvent]:
         status = _STATUS.decode(frame.payload)
     except WIRE_ERRORS as error:
         raise MalformedFrameError(f"not a status: {error}") from error
-    return [FeedStatus(frame.cause, status.feed, status.connection, status.state, status.reason)]
+    return [FeedStatus(frame.cause, status.feed, status.connection, status.state, status.reason, status.seen_until_us)]
 
 
 def _dead_letter(frame: Frame, error: str, reason: str) -> DeadLetter:

@@ -11,7 +11,7 @@ import asyncio
 import ssl
 import urllib.parse
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
@@ -86,6 +86,13 @@ class _OpenError(Exception):
         self.wait_seconds = wait_seconds
 
 
+class _End(NamedTuple):
+    """Why a connection ended, and whether nobody said so: then what was sent since anything last came may be lost."""
+
+    reason: str
+    is_sudden: bool = False
+
+
 class _Session:
     """One open connection: read, watched and kept alive from the moment it is made until ``ended`` says why it ended."""
 
@@ -95,7 +102,8 @@ class _Session:
         self._feed = feed
         self._socket = socket
         self._receiver = receiver
-        self.ended: asyncio.Task[str] = asyncio.create_task(self._live())
+        self._connected_us = 0
+        self.ended: asyncio.Task[_End] = asyncio.create_task(self._live())
 
     async def subscribe(self) -> None:
         """Send the subscriptions, no faster than the venue allows. Answers are already being read meanwhile.
@@ -108,6 +116,17 @@ class _Session:
                 await asyncio.sleep(1.0 / self._feed.messages_per_second)
             await self._socket.send(message)
 
+    def connected(self) -> None:
+        """Take note that everything is subscribed."""
+        self._connected_us = now_us()
+
+    def seen_until_us(self) -> int | None:
+        """Return when anything last came, if the connection ended without a word; never before it was connected."""
+        if not self.ended.result().is_sudden:
+            return None
+        quiet_us = round((monotonic_seconds() - self._socket.received_seconds) * 1_000_000)
+        return max(self._connected_us, now_us() - quiet_us)
+
     async def close(self) -> None:
         """Say goodbye and read on until the connection is closed, so that nothing under way is lost."""
         await self._socket.close()
@@ -118,9 +137,9 @@ class _Session:
         self.ended.cancel()
         await asyncio.gather(self._socket.close(), self.ended, return_exceptions=True)
 
-    async def _live(self) -> str:
+    async def _live(self) -> _End:
         # In this order: a stale connection's abort also ends the reading, and "stale" is the better reason.
-        duties: list[Coroutine[Any, Any, str]] = [self._watch(), self._read()]
+        duties: list[Coroutine[Any, Any, _End]] = [self._watch(), self._read()]
         if self._feed.keep_alive is not None and self._feed.keep_alive.message is not None:
             duties.append(self._keep_alive(self._feed.keep_alive, self._feed.keep_alive.message))
         tasks = [asyncio.create_task(duty) for duty in duties]
@@ -132,30 +151,30 @@ class _Session:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _read(self) -> str:
+    async def _read(self) -> _End:
         receive, put, name = self._socket.recv, self._receiver.put, self._feed.name
         try:
             while True:
                 put(name, await receive(decode=False))
         except ConnectionClosed as closed:
-            return _closing_words(closed)
+            return _end_of(closed)
 
-    async def _watch(self) -> str:
+    async def _watch(self) -> _End:
         limit = self._feed.stale_after_seconds
         quiet = 0.0
         while quiet < limit:
             await asyncio.sleep(limit - quiet)
             quiet = monotonic_seconds() - self._socket.received_seconds
         self._socket.transport.abort()  # nobody is there to answer a closing handshake
-        return f"stale: nothing received for {limit:g} s"
+        return _End(f"stale: nothing received for {limit:g} s", is_sudden=True)
 
-    async def _keep_alive(self, keep_alive: KeepAlive, message: str) -> str:
+    async def _keep_alive(self, keep_alive: KeepAlive, message: str) -> _End:
         try:
             while True:
                 await asyncio.sleep(keep_alive.every_seconds)
                 await self._socket.send(message)
         except ConnectionClosed as closed:
-            return _closing_words(closed)
+            return _end_of(closed)
 
 
 class _Keeper:
@@ -230,6 +249,7 @@ class _Keeper:
                 announce(label, failure)
             else:
                 self._receiver.status(self._feed.name, label, FeedState.CONNECTED, "subscribed")
+                session.connected()
                 _log.info("websocket_connected", feed=self._feed.name, connection=label, failures=self._backoff.failures)
                 self._announced.clear()
                 return session
@@ -274,7 +294,7 @@ class _Keeper:
             await session.subscribe()
         except ConnectionClosed as closed:
             await self._drop(session)
-            raise _OpenError(FeedState.LOST, "lost", f"while subscribing: {_closing_words(closed)}") from closed
+            raise _OpenError(FeedState.LOST, "lost", f"while subscribing: {_end_of(closed).reason}") from closed
         except asyncio.CancelledError:
             await self._drop(session)
             raise
@@ -307,13 +327,13 @@ class _Keeper:
 
     def _lose(self, session: _Session) -> None:
         """Take note of a connection that ended by itself."""
-        reason = session.ended.result()
+        reason, seen_until_us = session.ended.result().reason, session.seen_until_us()
         self._sessions.discard(session)
         if self._is_stable(session):
             self._backoff.reset()
         self._wait_seconds = self._backoff.next_delay_seconds(jitter())
         self._announced = {"lost"}
-        self._receiver.status(self._feed.name, session.label, FeedState.LOST, reason)
+        self._receiver.status(self._feed.name, session.label, FeedState.LOST, reason, seen_until_us=seen_until_us)
         _log.warning("websocket_lost", feed=self._feed.name, connection=session.label, reason=reason)
 
     def _announce(self, label: str, failure: _OpenError) -> None:
@@ -339,10 +359,10 @@ class _Keeper:
         return monotonic_seconds() - session.opened_seconds >= self._policy.stable_after_seconds
 
 
-def _closing_words(closed: ConnectionClosed) -> str:
+def _end_of(closed: ConnectionClosed) -> _End:
     """Say who ended a connection, and why."""
     if closed.rcvd is not None and (closed.sent is None or closed.rcvd_then_sent):
-        return SECRETS.clean(f"closed by the venue: {closed.rcvd.code} {closed.rcvd.reason}".rstrip())
+        return _End(SECRETS.clean(f"closed by the venue: {closed.rcvd.code} {closed.rcvd.reason}".rstrip()))
     if closed.sent is not None:
-        return f"closed by us: {closed.sent.code} {closed.sent.reason}".rstrip()
-    return SECRETS.clean(f"broken: {closed.__cause__ or 'ended without a closing handshake'}")
+        return _End(f"closed by us: {closed.sent.code} {closed.sent.reason}".rstrip())
+    return _End(SECRETS.clean(f"broken: {closed.__cause__ or 'ended without a closing handshake'}"), is_sudden=True)

@@ -118,7 +118,7 @@ class Receiver:
         self.frames.append(json.loads(payload))
         self.changed.set()
 
-    def status(self, feed: str, connection: str, state: FeedState, reason: str) -> None:
+    def status(self, feed: str, connection: str, state: FeedState, reason: str, *, seen_until_us: int | None = None) -> None:
         self.statuses.append((feed, connection, state, reason))
         self.changed.set()
 

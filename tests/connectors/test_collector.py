@@ -61,7 +61,7 @@ class Inbox:
     def put(self, feed, payload):
         self.log.append((feed, payload.decode()))
 
-    def status(self, feed, connection, state, reason):
+    def status(self, feed, connection, state, reason, *, seen_until_us=None):
         self.log.append((feed, state))
         self.statuses.append((feed, connection, state, reason))
 

@@ -33,7 +33,7 @@ class Receiver:
         """There was no process before this one."""
         return iter(())
 
-    def status(self, feed, connection, state, reason):
+    def status(self, feed, connection, state, reason, *, seen_until_us=None):
         if state in {FeedState.POLL_FAILED, FeedState.LOST, FeedState.REFUSED} and reason != "stopped":
             self.refusals[feed] = reason
 

@@ -42,14 +42,16 @@ class Recorder:
     def __init__(self):
         self.frames = []
         self.statuses = []
+        self.seen_until_us = []
         self.log = []
 
     def put(self, feed, payload):
         self.frames.append((feed, payload))
         self.log.append(payload)
 
-    def status(self, feed, connection, state, reason):
+    def status(self, feed, connection, state, reason, *, seen_until_us=None):
         assert feed == "venue/liquidations"
+        self.seen_until_us.append(seen_until_us)
         self.statuses.append((connection, state, reason))
         self.log.append((connection, state))
 
@@ -179,18 +181,43 @@ def test_a_quiet_connection_whose_pongs_come_is_not_stale():
     assert asyncio.run(scenario()) == [SUBSCRIBED, STOPPED]
 
 
-def test_a_connection_on_which_nothing_at_all_comes_is_stale_and_opened_again():
+def test_a_connection_on_which_nothing_at_all_comes_is_stale_and_opened_again_and_says_until_when_it_saw():
     async def scenario():
-        async def silent(reader, _writer):
+        async def silent(reader, writer):
+            await asyncio.sleep(0.1)
+            writer.write(b"\x81\x04last")
             while await reader.read(4096):  # hears the pings, never answers
                 pass
 
-        receiver = Recorder()
-        async with rough_venue(silent) as port, running(feed_at(port, stale_after_seconds=0.2), receiver):
+        receiver, times_us = Recorder(), []
+        async with rough_venue(silent) as port, running(feed_at(port, stale_after_seconds=0.3), receiver):
+            for count in (1, 2):
+                await until(lambda count=count: len(receiver.log) == count)
+                times_us.append(time.time_ns() // 1_000)
             await until(lambda: len(receiver.statuses) == 3)
-        return receiver.statuses
+        return receiver, times_us
 
-    assert asyncio.run(scenario()) == [SUBSCRIBED, ("1", LOST, "stale: nothing received for 0.2 s"), SUBSCRIBED, STOPPED]
+    receiver, (connected_us, last_us) = asyncio.run(scenario())
+
+    assert receiver.statuses == [SUBSCRIBED, ("1", LOST, "stale: nothing received for 0.3 s"), SUBSCRIBED, STOPPED]
+    (seen_until_us,) = (seen_us for seen_us in receiver.seen_until_us if seen_us is not None)
+    assert connected_us < seen_until_us <= last_us
+
+
+def test_a_connection_that_was_silent_from_the_first_moment_saw_until_it_was_connected():
+    async def scenario():
+        async def silent(reader, _writer):
+            while await reader.read(4096):
+                pass
+
+        receiver, feed = Recorder(), {"stale_after_seconds": 0.4, "subscribe": ("a", "b"), "messages_per_second": 5.0}
+        async with rough_venue(silent) as port:
+            before_us = time.time_ns() // 1_000
+            async with running(feed_at(port, **feed), receiver):
+                await until(lambda: len(receiver.statuses) == 2)
+        return receiver.seen_until_us[1] - before_us
+
+    assert asyncio.run(scenario()) >= 200_000  # subscribing takes so long
 
 
 def test_after_the_venue_closes_it_is_opened_and_subscribed_again():
@@ -215,6 +242,7 @@ def test_after_the_venue_closes_it_is_opened_and_subscribed_again():
     assert receiver.payloads() == [b"hello 1", b"hello 2", b"hello 3"]
     closed = ("1", LOST, "closed by the venue: 1001 maintenance")
     assert receiver.statuses == [SUBSCRIBED, closed, SUBSCRIBED, closed, SUBSCRIBED, STOPPED]
+    assert set(receiver.seen_until_us) == {None}
 
 
 def test_half_a_frame_and_a_reset_is_a_loss_without_a_frame():
@@ -237,6 +265,7 @@ def test_half_a_frame_and_a_reset_is_a_loss_without_a_frame():
     assert set(receiver.payloads()) == {b"whole"}
     assert receiver.states()[:3] == [CONNECTED, LOST, CONNECTED]
     assert receiver.statuses[1][2].startswith("broken: ")
+    assert receiver.seen_until_us[1] is not None
 
 
 @pytest.mark.slow

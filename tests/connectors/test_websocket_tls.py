@@ -22,7 +22,7 @@ class Recorder:
     def put(self, feed, payload):
         self.payloads.append(payload)
 
-    def status(self, feed, connection, state, reason):
+    def status(self, feed, connection, state, reason, *, seen_until_us=None):
         self.statuses.append((state, reason))
 
 

@@ -55,6 +55,11 @@ def poll_answered(at_s, feed=POLL):
     return status(FeedState.POLL_ANSWERED, at_s, "poll", feed)
 
 
+def lost_after_silence(at_s, *, seen_until_s, feed=BINANCE):
+    seen_until_us = cause(seen_until_s).receive_time_us
+    return FeedStatus(cause(at_s), feed, "1", FeedState.LOST, "stale", seen_until_us)
+
+
 def ticks(from_s, to_s):
     return [tick(at_s) for at_s in range(from_s, to_s + 1)]
 
@@ -95,6 +100,21 @@ def seen(at_s, **gaps):
 
 def test_between_the_loss_of_the_last_connection_and_the_next_one_lies_a_gap():
     assert gaps(connected(0), lost(3), connected(7)) == [gap(3, 7)]
+
+
+def test_the_gap_of_a_connection_that_fell_silent_begins_with_the_last_that_came():
+    silent = lost_after_silence(63, seen_until_s=3)
+
+    assert gaps(*ticks(0, 1), connected(1), *ticks(2, 62), silent, *ticks(64, 66), connected(67)) == [gap(3, 67, "stale")]
+    assert told(connected(0), lost_after_silence(4, seen_until_s=2))[-1] == seen(4, binance=(2, "stale"))
+
+
+def test_nothing_was_seen_after_the_loss_itself():
+    assert gaps(connected(0), lost_after_silence(3, seen_until_s=9), connected(5)) == [gap(3, 5, "stale")]
+
+
+def test_a_silence_before_the_loss_does_not_make_an_open_gap_longer():
+    assert gaps(connected(0), lost(3), lost_after_silence(4, seen_until_s=1), connected(5)) == [gap(3, 5)]
 
 
 def test_every_status_passes_on_before_its_gap():
