@@ -53,7 +53,7 @@ _ROWS = "rows"
 
 @dataclass(frozen=True)
 class Share:
-    """What of the market a dataflow has (docs/adr/0007).
+    """What of the market a dataflow has (docs/adr/0006).
 
     Attributes:
         shard: Its assets. Every shard computes what concerns the whole market; the first one writes it.
