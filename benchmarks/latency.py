@@ -111,6 +111,7 @@ class _TimedSink(FixedPartitionedSink[Any, None]):
         self._stop = stop
         self._count = count
         self.arrived: list[float] = []
+        self.open = inner.open
         self.drain = inner.drain
         self.last_error = None
 

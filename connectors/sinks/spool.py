@@ -2,8 +2,8 @@
 
 One Arrow file per table and epoch, ``<directory>/<table>/<ordinal>-<checksum>.arrow``, whole from the moment it has its name:
 written aside, synced, renamed. A killed process leaves at most a ``.tmp`` that nobody needs, because its epoch will be
-replayed. The checksum (CRC-32 of the content, in hexadecimal) tells of damage before anything is read: Arrow's own format would
-not, and gives other numbers for a flipped bit. When the spool is full, writing waits until files have been committed:
+replayed. The checksum (CRC-32 of the content, in hexadecimal) tells of damage before anything is read: Arrow's own format
+would not, and gives other numbers for a flipped bit. When the spool is full, writing waits until files have been committed:
 back-pressure, never loss.
 """
 
@@ -30,6 +30,10 @@ _UNFINISHED_SUFFIX = ".tmp"
 
 class SpoolError(Exception):
     """The spool cannot keep its promise."""
+
+
+class SpoolWriteError(SpoolError):
+    """The disk is full or gone. What was written before is safe."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,8 @@ class Spool:
         """Make rows durable; waits while the spool is full.
 
         Raises:
-            SpoolError: The disk refuses, or emptying the spool has failed for good.
+            SpoolWriteError: The disk refuses.
+            SpoolError: Emptying the spool has failed for good.
         """
         content = rows.finish()
         self._wait_for_room(content.size)
@@ -150,7 +155,7 @@ class Spool:
         try:
             _write_durably(path, content)
         except OSError as error:
-            raise SpoolError(f"cannot write {path}: {_words(error)}") from error
+            raise SpoolWriteError(f"cannot write {path}: {_words(error)}") from error
         file = SpoolFile(table, path, ordinal, rows.rows, content.size, rows.highs)
         with self._changed:
             files.append(file)
