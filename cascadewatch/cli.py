@@ -26,6 +26,7 @@ from connectors.sinks.health import HealthServerError
 from connectors.sinks.spool import SpoolError
 from connectors.sources.journal import JournalError
 from connectors.sources.registry import VENUES
+from flows.recovery_store import RecoveryStoreError
 from flows.runtime import DataDirectoryError
 from flows.settings import Settings, SettingsError, load_settings
 from flows.shard_rules import ShardsError
@@ -52,6 +53,7 @@ _EXPECTED = (
     NotADirectoryError,
     PermissionError,
     QueryError,
+    RecoveryStoreError,
     SettingsError,
     ShardsError,
     SpoolError,

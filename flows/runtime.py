@@ -7,8 +7,8 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,6 @@ import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
-from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
 
 from connectors import clock
@@ -28,14 +27,16 @@ from connectors.sinks.health import HealthServer, HealthState
 from connectors.sinks.metrics import EventObserver, Metrics, MetricsSink
 from connectors.sinks.observer import SinkObserver
 from connectors.sinks.shard_metrics import registry_of
-from connectors.sinks.spool import Spool
+from connectors.sinks.spool import Spool, SpoolError, SpoolWriteError
 from connectors.sources.chain.addresses import exchange_addresses
 from connectors.sources.collector import collect
 from connectors.sources.frame import Frame
+from connectors.sources.journal import JournalWriteError
 from connectors.sources.source import FrameSource, Retention, StopSignal
 from flows.cascade import build
 from flows.cluster import ALONE, ClusterError, Position, Pulse
 from flows.collection import collection_of
+from flows.recovery_store import RecoveryStoreWriteError, plainly_failing, recovery_store
 from flows.replay import TABLE_PARTITION, ReplaySource, journal_source, table_source
 from flows.settings import Settings
 from flows.shard_rules import ShardsError
@@ -44,6 +45,7 @@ from flows.stopping import Phase
 from flows.tenancy import Tenancy
 
 LOCK_NAME = "lock"
+DISK_ERRORS = (JournalWriteError, RecoveryStoreWriteError, SpoolWriteError)
 _DRAIN_SECONDS = 8.0  # from the moment of the stop: it takes ten at most, as orchestrators expect
 _LAST_TRY_SECONDS = 1.0  # so long at least, should the flow itself have taken so long to end
 _COLLECT_AFTER_OBJECTS = 50_000
@@ -152,7 +154,7 @@ class Runtime:
             committed=lambda: tables.highest_sequence(place.partition),
             stop=self.stop,
             retention=Retention(settings.journal.retention_seconds, settings.journal.limit_bytes),
-            observer=_SourceObservers(self.metrics, self.health),
+            observer=_SourceObservers(self.metrics, self.health, tables.release),
         )
 
     def journal_replay(self, path: Path, tables: DeltaSink, *, last: int | None) -> ReplaySource:
@@ -199,7 +201,8 @@ class Runtime:
 
         Raises:
             DeltaTablesError: The tables are not this program's.
-            JournalError: The journal does not fit the saved state or the tables.
+            JournalError: The journal does not fit the saved state or the tables, or cannot be read or written.
+            RecoveryStoreError: The saved state cannot be read or written.
             SpoolError: The spool cannot be read or written.
         """
         _tune_interpreter()
@@ -207,6 +210,10 @@ class Runtime:
         self.phase = Phase.RUNNING
         try:
             self._run(source, tables)
+        except DISK_ERRORS:
+            with suppress(DeltaTablesError, SpoolError):
+                self.drain(tables)  # which makes room, and needs none
+            raise
         finally:
             self.phase = Phase.ENDED
         deadline = clock.monotonic_seconds() + self._drain_seconds()
@@ -244,11 +251,12 @@ class Runtime:
         return max(_LAST_TRY_SECONDS, _DRAIN_SECONDS - self.stop.age_seconds())
 
     def _run(self, source: Source[Frame], tables: DeltaSink) -> None:
-        cli_main(
-            self.flow(source, tables),
-            epoch_interval=timedelta(seconds=self.settings.epoch_seconds),
-            recovery_config=recovery(self.home),
-        )
+        with plainly_failing(self.home):
+            cli_main(
+                self.flow(source, tables),
+                epoch_interval=timedelta(seconds=self.settings.epoch_seconds),
+                recovery_config=recovery_store(self.home),
+            )
 
     def _emit_rest(self, seconds: float | None = None) -> None:
         """Emit what is in the journal and was not emitted, and commit it.
@@ -278,16 +286,25 @@ class Runtime:
 
 @dataclass(frozen=True)
 class _SourceObservers:
-    """Tells metrics all of the source, and health that the flow moves."""
+    """Tells metrics all of the source, and health that the flow moves.
+
+    Attributes:
+        release: Has a flow wait for the store no more: when no more frames can come, it has to hear of that.
+    """
 
     metrics: Metrics
     health: HealthState
+    release: Callable[[], None]
 
     def frames_received(self, feed: str, count: int, payload_bytes: int) -> None:
         self.metrics.frames_received(feed, count, payload_bytes)
 
     def queue_depth(self, frames: int) -> None:
         self.metrics.queue_depth(frames)
+
+    def reception_failed(self, reason: str) -> None:
+        self.health.journal_failed(reason)
+        self.release()
 
     def batch_handed_on(self) -> None:
         self.metrics.batch_handed_on()
@@ -306,15 +323,6 @@ def _tune_interpreter() -> None:
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER_OBJECTS, 20, 20)
     sys.setswitchinterval(_SWITCH_SECONDS)
-
-
-def recovery(home: Path) -> RecoveryConfig:
-    """Return where state is saved, made at first use."""
-    folder = home / "recovery"
-    folder.mkdir(exist_ok=True)
-    if not any(folder.glob("part-*.sqlite3")):
-        init_db_dir(folder, 1)
-    return RecoveryConfig(folder)
 
 
 @contextmanager

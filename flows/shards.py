@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -254,9 +252,9 @@ def _partition_name(shard: Shard, generation: int, recording: str | None) -> str
 
 
 def _begin_journal(path: Path, first_sequence: int) -> None:
-    Journal(path).close()
-    with closing(sqlite3.connect(path)) as opened, opened:
-        opened.execute("UPDATE trimmed SET sequence = ?", (first_sequence - 1,))
+    journal = Journal(path)
+    journal.begin_at(first_sequence)
+    journal.close()
 
 
 def _write_mark(home: Path, tenure: Tenure, *, is_entered: bool = True) -> None:

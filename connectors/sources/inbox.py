@@ -44,6 +44,9 @@ class SourceObserver(Protocol):
     def queue_depth(self, frames: int) -> None:
         """Take the number of frames journaled and not yet handed to the flow."""
 
+    def reception_failed(self, reason: str) -> None:
+        """Take note that no more frames can come, until the process is started again. The transports' thread."""
+
     def batch_handed_on(self) -> None:
         """Take note that the flow moves: it was handed a batch, maybe an empty one. The flow's thread."""
 
@@ -97,7 +100,7 @@ class Inbox:
         try:
             first = self._journal.append(rows)
         except JournalError as error:
-            self.failure = error
+            self.fail(error)
             return
         payload_bytes = sum(len(payload) for _feed, payload, _time in rows)
         if self._bytes_in - self._bytes_out + payload_bytes <= MAX_WAITING_BYTES:
@@ -105,6 +108,16 @@ class Inbox:
             self._queue.put(FrameGroup(first, rows, payload_bytes))
         if self._observer is not None:
             self._observe(rows)
+
+    def fail(self, failure: JournalError) -> None:
+        """Close: nothing more is journaled, and the consumer is to raise the failure."""
+        self.failure = self.failure or failure
+        self.observe_failure(str(failure))
+
+    def observe_failure(self, reason: str) -> None:
+        """Say that no more frames can come. The flow may be waiting for something else just then."""
+        if self._observer is not None:
+            self._observer.reception_failed(reason)
 
     def take(self, timeout_seconds: float) -> FrameGroup | None:
         """Return the next queued group, waiting at most so long (0: not at all). The consumer's thread only."""

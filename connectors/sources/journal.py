@@ -5,14 +5,17 @@ SQLite in WAL mode, one file per feed partition, readable with the ``sqlite3`` s
     SELECT sequence, feed, datetime(receive_time_us / 1e6, 'unixepoch'), CAST(payload AS TEXT) FROM frames LIMIT 10;
 
 One thread writes (appends and trims), another reads and syncs, any checkpoints. A committed append survives the death of the
-process; it survives power loss once :meth:`Journal.sync` has returned.
+process; it survives power loss once :meth:`Journal.sync` has returned. Each frame carries a checksum: SQLite has none for what
+is in its file, and a flipped bit would be another price.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -22,20 +25,31 @@ FrameRow = tuple[str, bytes, int]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS frames (
-    sequence INTEGER PRIMARY KEY, feed TEXT NOT NULL, receive_time_us INTEGER NOT NULL, payload BLOB NOT NULL
+    sequence INTEGER PRIMARY KEY, feed TEXT NOT NULL, receive_time_us INTEGER NOT NULL, payload BLOB NOT NULL, checksum INTEGER
 );
-CREATE TABLE IF NOT EXISTS trimmed (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), sequence INTEGER NOT NULL);
-INSERT OR IGNORE INTO trimmed VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS trimmed (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1), sequence INTEGER NOT NULL, begun_after INTEGER NOT NULL DEFAULT 0
+);
+INSERT OR IGNORE INTO trimmed VALUES (1, 0, 0);
 """
+_LATER_COLUMNS = (("frames", "checksum", "INTEGER"), ("trimmed", "begun_after", "INTEGER NOT NULL DEFAULT 0"))
 _READ_ROWS = 1_000  # rows per read transaction: a long one would keep the WAL from being reused
 _READ_ROWS_OF_FEED = 16  # the same, of one feed: some are of megabytes
 _READ_BYTES = 16 * 1024**2  # of payload, and a row more: a frame may be as large as a message over a socket
 _TRIM_ROWS = 500  # rows per delete: well under a millisecond, so that appends never wait long
 _LONGEST_LOG_PAGES = 16_000  # of 4 KiB: beyond it the next append does what checkpoint() could not
+_LITTLE_ROOM_BYTES = 1024**2  # with less than this on the disk, whatever SQLite complains of is taken for a full disk
+
+GIVE_UP = "run `cascadewatch begin-anew`: it goes on with the same tables and gives up what is in the data directory"
+"""What remains when a journal or a saved state is lost."""
 
 
 class JournalError(Exception):
     """The journal cannot be used; the message says why and what to do."""
+
+
+class JournalWriteError(JournalError):
+    """The disk is full or gone. What was appended before is safe."""
 
 
 class Journal:
@@ -46,16 +60,18 @@ class Journal:
         self.path = path
         try:
             self._writer = _connect(path)
+            _add_columns(self._writer)
             self._writer.executescript(_SCHEMA)
             # By default every thousand pages an append would wait for two syncs of the disk.
             self._writer.execute(f"PRAGMA wal_autocheckpoint = {_LONGEST_LOG_PAGES}")
             self._reader = _connect(path)
             self._checkpointer: sqlite3.Connection | None = _connect(path)
-            (trimmed,) = self._writer.execute("SELECT sequence FROM trimmed").fetchone()
+            trimmed, begun_after = self._writer.execute("SELECT sequence, begun_after FROM trimmed").fetchone()
             (newest,) = self._writer.execute("SELECT max(sequence) FROM frames").fetchone()
         except sqlite3.DatabaseError as error:
-            raise JournalError(f"cannot open the journal {path}: {error}; restore the file or move it away") from error
+            raise JournalError(f"cannot open the journal {path}: {_words(error, path)}") from error
         self._trimmed = int(trimmed)
+        self._begun_after = int(begun_after)
         self._newest = max(int(newest or 0), self._trimmed)
         self._wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CREAT)
         self._checkpointing = threading.Lock()
@@ -71,6 +87,16 @@ class Journal:
         return self._newest + 1
 
     @property
+    def is_whole(self) -> bool:
+        """Whether every frame that was ever in it still is."""
+        return self._trimmed == self._begun_after
+
+    def begin_at(self, sequence: int) -> None:
+        """Make the first frame of a journal that has none bear this number. Writer's thread only."""
+        self._writer.execute("UPDATE trimmed SET sequence = ?, begun_after = ?", (sequence - 1, sequence - 1))
+        self._trimmed = self._begun_after = self._newest = sequence - 1
+
+    @property
     def frame_count(self) -> int:
         """How many frames can be read."""
         return self._newest - self._trimmed
@@ -79,26 +105,31 @@ class Journal:
         """Write a group of frames in one transaction; return the first one's sequence number. Writer's thread only.
 
         Raises:
-            JournalError: The disk is full or gone: nothing of the group was written.
+            JournalWriteError: The disk is full or gone: nothing of the group was written.
         """
         first = self._newest + 1
         numbered = [
-            (sequence, feed, receive_time_us, payload)
+            (sequence, feed, receive_time_us, payload, _checksum(sequence, feed, payload, receive_time_us))
             for sequence, (feed, payload, receive_time_us) in enumerate(rows, start=first)
         ]
         try:
             self._writer.execute("BEGIN IMMEDIATE")
-            self._writer.executemany("INSERT INTO frames VALUES (?, ?, ?, ?)", numbered)
+            self._writer.executemany("INSERT INTO frames VALUES (?, ?, ?, ?, ?)", numbered)
             self._writer.execute("COMMIT")
         except sqlite3.DatabaseError as error:
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
-            raise JournalError(f"cannot write the journal {self.path}: {error}; free disk space and start again") from error
+            self._roll_back()
+            raise JournalWriteError(
+                f"cannot write the journal {self.path}: {error}; free disk space, or mend the disk, and start again"
+            ) from error
         self._newest = numbered[-1][0]
         return first
 
     def read(self, first: int, last: int | None = None) -> Iterator[tuple[int, FrameRow]]:
-        """Yield frames ``first`` to ``last``, both included, in order. Reader's thread only."""
+        """Yield frames ``first`` to ``last``, both included, in order. Reader's thread only.
+
+        Raises:
+            JournalError: One is not as it was written.
+        """
         sequence = first - 1
         rows = self._rows_after(sequence, last)
         while rows:
@@ -108,19 +139,28 @@ class Journal:
 
     def _rows_after(self, sequence: int, last: int | None) -> list[tuple[int, str, bytes, int]]:
         """Return the next rows: not too many, and not too much at once."""
-        cursor = self._reader.execute(
-            "SELECT sequence, feed, payload, receive_time_us FROM frames"
-            " WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?",
-            (sequence, last if last is not None else self._newest, _READ_ROWS),
-        )
         rows, size_bytes = [], 0
-        for row in cursor:
-            rows.append(row)
-            size_bytes += len(row[2])
-            if size_bytes >= _READ_BYTES:
-                break
-        cursor.close()  # ends the read transaction
+        try:
+            cursor = self._reader.execute(
+                "SELECT sequence, feed, payload, receive_time_us, checksum FROM frames"
+                " WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?",
+                (sequence, last if last is not None else self._newest, _READ_ROWS),
+            )
+            for *row, checksum in cursor:
+                if checksum is not None and checksum != _checksum(*row):
+                    raise self.damaged(f"frame {row[0]} is not as it was written")
+                rows.append(tuple(row))
+                size_bytes += len(row[2])
+                if size_bytes >= _READ_BYTES:
+                    break
+            cursor.close()  # ends the read transaction
+        except sqlite3.DatabaseError as error:
+            raise self.damaged(str(error)) from error
         return rows
+
+    def damaged(self, what: str) -> JournalError:
+        """Return the error that says so."""
+        return JournalError(f"the journal {self.path} is damaged: {what}. Restore it, or {GIVE_UP}")
 
     def newest_of(self, feed: str) -> Iterator[bytes]:
         """Yield the payloads of a feed, newest first. Any thread."""
@@ -141,23 +181,35 @@ class Journal:
         low, high = self.first_sequence, self.next_sequence
         while low < high:
             middle = (low + high) // 2
-            (received_us,) = self._writer.execute(
-                "SELECT receive_time_us FROM frames WHERE sequence = ?", (middle,)
-            ).fetchone()
-            low, high = (middle + 1, high) if received_us < receive_time_us else (low, middle)
+            found = self._writer.execute("SELECT receive_time_us FROM frames WHERE sequence = ?", (middle,)).fetchone()
+            if found is None:
+                raise self.damaged(f"frame {middle} is missing")
+            low, high = (middle + 1, high) if found[0] < receive_time_us else (low, middle)
         return low
 
     def trim(self, below: int) -> bool:
-        """Forget some frames numbered under ``below``; return whether more remain to be forgotten. Writer's thread only."""
+        """Forget some frames numbered under ``below``; return whether more remain to be forgotten. Writer's thread only.
+
+        Raises:
+            JournalWriteError: The disk is full or gone: nothing was forgotten.
+        """
         upto = min(below - 1, self._trimmed + _TRIM_ROWS, self._newest)
         if upto <= self._trimmed:
             return False
-        self._writer.execute("BEGIN IMMEDIATE")
-        self._writer.execute("DELETE FROM frames WHERE sequence <= ?", (upto,))
-        self._writer.execute("UPDATE trimmed SET sequence = ?", (upto,))
-        self._writer.execute("COMMIT")
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            self._writer.execute("DELETE FROM frames WHERE sequence <= ?", (upto,))
+            self._writer.execute("UPDATE trimmed SET sequence = ?", (upto,))
+            self._writer.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            self._roll_back()
+            raise JournalWriteError(f"cannot trim the journal {self.path}: {_words(error, self.path)}") from error
         self._trimmed = upto
         return upto < min(below - 1, self._newest)
+
+    def _roll_back(self) -> None:
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
 
     def sync(self) -> None:
         """Return when all that was appended so far is on the disk itself. Any thread."""
@@ -193,6 +245,23 @@ class Journal:
         self._reader.close()
         self._writer.close()
         os.close(self._wal)
+
+
+def _checksum(sequence: int, feed: str, payload: bytes, receive_time_us: int) -> int:
+    return zlib.crc32(payload, zlib.crc32(feed.encode(), (sequence ^ receive_time_us) & 0xFFFFFFFF))
+
+
+def _add_columns(connection: sqlite3.Connection) -> None:
+    """Add what journals of earlier days lack; does nothing where there is none yet."""
+    for table, column, kind in _LATER_COLUMNS:
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+        if columns and column not in columns:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+
+
+def _words(error: sqlite3.DatabaseError, path: Path) -> str:
+    is_full = "full" in str(error) or shutil.disk_usage(path.parent).free < _LITTLE_ROOM_BYTES
+    return f"{error}; " + ("free disk space and start again" if is_full else f"restore the file, or {GIVE_UP}")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from connectors import clock
 from connectors.sources.frame import CLOCK_FEED, Frame, portion
 from connectors.sources.inbox import FrameGroup, Inbox, SourceObserver
-from connectors.sources.journal import FrameRow, Journal, JournalError
+from connectors.sources.journal import GIVE_UP, FrameRow, Journal, JournalError
 from market.raw import Cause
 
 # A constant past time means "call again at once"; a time computed from now is compared with a stale clock and sleeps again.
@@ -33,6 +34,8 @@ _BATCH_FRAMES = 2_000  # per batch at most, so that an epoch is never late by mo
 _TICK_US = 50_000
 _CHECKPOINT_SECONDS = 1.0
 _JOIN_SECONDS = 5.0  # closing sockets takes two seconds at most
+
+_log = structlog.get_logger(__name__)
 
 Collect = Callable[[Inbox], Awaitable[None]]
 """Runs every transport until cancelled, handing what they receive to the inbox."""
@@ -118,8 +121,7 @@ class FrameSource(FixedPartitionedSource[Frame, int]):
             JournalError: The journal lacks frames that are needed, or would use sequence numbers twice.
         """
         journal = Journal(self._journal_path)
-        next_sequence = resume_state if resume_state is not None else journal.first_sequence
-        _check(journal, next_sequence, self._committed())
+        next_sequence = _beginning(journal, resume_state, self._committed())
         inbox = Inbox(journal, self._observer)
         worker = _Transports(lambda: self._collect(inbox), inbox, journal, self._retention)
         return FramePartition(for_part, _Room(journal, inbox, worker, self._stop, self._observer), next_sequence)
@@ -207,8 +209,14 @@ class FramePartition(StatefulSourcePartition[Frame, int]):
         return frames
 
     def _journaled(self, last: int) -> Iterator[Frame]:
-        for sequence, (feed, payload, receive_time_us) in self._journal.read(self._next, last):
+        expected = self._next
+        for sequence, (feed, payload, receive_time_us) in self._journal.read(expected, last):
+            if sequence != expected:
+                break
             yield Frame(feed, payload, Cause(self._name, sequence, receive_time_us))
+            expected += 1
+        if expected <= last:
+            raise self._journal.damaged(f"frame {expected} is missing")
 
     def _emit(self, frames: list[Frame], first: int, rows: list[FrameRow]) -> None:
         """Append the frames numbered ``first`` on; those already emitted from the journal are passed over."""
@@ -261,6 +269,7 @@ class _Transports:
             pass
         except BaseException as error:  # noqa: BLE001 - handed to the flow's thread, which raises it
             self._crash = error
+            self._inbox.observe_failure(f"{type(error).__name__}: {error}")
         finally:
             self._loop.close()
 
@@ -298,24 +307,43 @@ class _Transports:
 
     def _trim(self, durable_below: int) -> None:
         keep_from = durable_below
-        if self._journal.bytes_in_use() <= self._retention.limit_bytes:
-            oldest_kept_us = clock.now_us() - int(self._retention.seconds * 1_000_000)
-            keep_from = min(keep_from, self._journal.first_received_at_or_after(oldest_kept_us))
-        if self._journal.trim(keep_from):
-            self._loop.call_soon(self._trim, durable_below)
+        try:
+            if self._journal.bytes_in_use() <= self._retention.limit_bytes:
+                oldest_kept_us = clock.now_us() - int(self._retention.seconds * 1_000_000)
+                keep_from = min(keep_from, self._journal.first_received_at_or_after(oldest_kept_us))
+            if self._journal.trim(keep_from):
+                self._loop.call_soon(self._trim, durable_below)
+        except JournalError as error:  # a journal that cannot be trimmed would fill the disk
+            self._inbox.fail(error)
 
 
-def _check(journal: Journal, next_sequence: int, committed: int) -> None:
-    """Refuse to start where frames would be lost or numbered twice."""
+def _beginning(journal: Journal, resume_state: int | None, committed: int) -> int:
+    """Return the number of the first frame to emit, and say what was found.
+
+    Raises:
+        JournalError: Frames would be lost or numbered twice, or emitted without the state that came of those before them.
+    """
+    next_sequence = resume_state if resume_state is not None else journal.first_sequence
     if journal.next_sequence <= committed or journal.next_sequence < next_sequence:
         raise JournalError(
             f"the journal {journal.path} ends at frame {journal.next_sequence - 1}, but the tables or the saved state "
             f"already hold frame {max(committed, next_sequence - 1)}: it would give numbers out twice. Restore the journal "
-            "that belongs to these tables, or start with a new data directory"
+            f"that belongs to these tables, or {GIVE_UP}"
         )
     if next_sequence < journal.first_sequence:
         raise JournalError(
             f"the saved state resumes at frame {next_sequence}, but the journal {journal.path} begins at "
-            f"{journal.first_sequence}. Restore the journal that belongs to this state, or remove the recovery directory to "
-            "begin again from the journal's first frame"
+            f"{journal.first_sequence}. Restore the journal that belongs to this state, or {GIVE_UP}"
         )
+    if resume_state is None and committed and not journal.is_whole:
+        raise JournalError(
+            f"there is no saved state, but the tables hold rows up to frame {committed}, and the journal {journal.path} has "
+            f"been trimmed up to frame {journal.first_sequence - 1}: from the rest alone the state would be another. Restore "
+            f"the recovery directory, or {GIVE_UP}"
+        )
+    found = {"first_frame": journal.first_sequence, "last_frame": journal.next_sequence - 1, "tables_reach_frame": committed}
+    if resume_state is None and committed:
+        _log.warning("no_saved_state", **found, does="rebuilds it from all frames; rows that the tables have are not repeated")
+    else:
+        _log.info("journal_opened", **found, next_frame=next_sequence)
+    return next_sequence

@@ -3,7 +3,7 @@ import sqlite3
 import pytest
 
 from connectors.sources import journal as journal_module
-from connectors.sources.journal import Journal, JournalError
+from connectors.sources.journal import Journal, JournalError, JournalWriteError
 
 
 @pytest.fixture
@@ -143,9 +143,11 @@ def test_a_file_that_is_no_journal_is_refused_by_name(path):
 def test_a_failed_append_writes_nothing_of_its_group(path):
     journal = Journal(path)
     journal.append(rows(1))
+    refusal = "BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    changed(path, f"CREATE TRIGGER full BEFORE INSERT ON frames WHEN NEW.payload = x'62' {refusal}")
 
-    with pytest.raises(JournalError, match="free disk space"):
-        journal.append([("venue/feed", b"good", 1), (None, b"bad", 1)])
+    with pytest.raises(JournalWriteError, match="free disk space"):
+        journal.append([("venue/feed", b"a", 1), ("venue/feed", b"b", 1)])
 
     assert journal.append(rows(1)) == 2
     assert sequences(journal) == [1, 2]
@@ -179,3 +181,94 @@ def test_a_checkpoint_after_the_end_does_nothing(path):
     journal.checkpoint()
 
     assert Journal(path).next_sequence == 1
+
+
+def changed(path, statement, *values):
+    """Change a journal behind its back."""
+    with sqlite3.connect(path) as shell:
+        shell.execute(statement, values)
+    shell.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE frames SET payload = CAST('payload 8' AS BLOB) WHERE sequence = 4",
+        "UPDATE frames SET feed = 'other/feed' WHERE sequence = 4",
+        "UPDATE frames SET receive_time_us = 7 WHERE sequence = 4",
+        "UPDATE frames SET checksum = checksum + 1 WHERE sequence = 4",
+    ],
+)
+def test_a_frame_that_is_not_as_it_was_written_is_refused_by_its_number(path, change):
+    Journal(path).append(rows(5))
+    changed(path, change)
+
+    with pytest.raises(JournalError, match=r"0\.db is damaged: frame 4 is not as it was written\. Restore it, or run"):
+        sequences(Journal(path))
+
+
+def test_a_frame_under_another_number_is_refused(path):
+    Journal(path).append(rows(5))
+    changed(path, "DELETE FROM frames WHERE sequence = 4")
+    changed(path, "UPDATE frames SET sequence = 4 WHERE sequence = 5")
+
+    with pytest.raises(JournalError, match="frame 4 is not as it was written"):
+        sequences(Journal(path))
+
+
+def test_a_journal_of_earlier_days_is_read_and_goes_on_with_checksums(path):
+    changed(path, "CREATE TABLE frames (sequence INTEGER PRIMARY KEY, feed TEXT, receive_time_us INTEGER, payload BLOB)")
+    changed(path, "CREATE TABLE trimmed (only_row INTEGER PRIMARY KEY, sequence INTEGER NOT NULL)")
+    changed(path, "INSERT INTO trimmed VALUES (1, 4)")
+    changed(path, "INSERT INTO frames VALUES (5, 'venue/feed', 0, x'00')")
+
+    journal = Journal(path)
+    journal.append(rows(1))
+
+    assert (sequences(journal), journal.is_whole) == ([5, 6], False)
+    changed(path, "UPDATE frames SET payload = x'01'")
+    with pytest.raises(JournalError, match="frame 6 is not as it was written"):
+        sequences(journal)
+
+
+def test_a_journal_is_whole_until_it_is_trimmed(path):
+    journal = Journal(path)
+    journal.append(rows(10))
+    assert (journal.is_whole, Journal(path).is_whole) == (True, True)
+
+    journal.trim(5)
+
+    assert (journal.is_whole, Journal(path).is_whole) == (False, False)
+
+
+def test_a_journal_can_begin_behind_another_and_is_whole_then(path):
+    journal = Journal(path)
+    journal.begin_at(1_000)
+    journal.append(rows(2))
+
+    again = Journal(path)
+
+    assert (sequences(again), again.first_sequence, again.is_whole) == ([1_000, 1_001], 1_000, True)
+    again.trim(1_001)
+    assert Journal(path).is_whole is False
+
+
+def test_trimming_a_journal_whose_disk_is_full_forgets_nothing_and_appending_goes_on(path):
+    journal = Journal(path)
+    journal.append(rows(10))
+    changed(path, "CREATE TRIGGER full BEFORE DELETE ON frames BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
+
+    with pytest.raises(JournalWriteError, match=r"cannot trim .* free disk space and start again"):
+        journal.trim(5)
+
+    assert journal.append(rows(1)) == 11
+    assert sequences(journal) == list(range(1, 12))
+
+
+def test_a_journal_without_a_frame_that_should_be_there_says_so_when_it_looks_for_a_time(path):
+    journal = Journal(path)
+    journal.append(rows(3))
+    changed(path, "DELETE FROM frames WHERE sequence = 2")
+
+    with pytest.raises(JournalError, match="frame 2 is missing"):
+        journal.first_received_at_or_after(1)

@@ -18,6 +18,7 @@ class World:
     def __init__(self, tmp_path):
         self.path = tmp_path / "0.db"
         self.stop = StopSignal()
+        self.observer = None
 
     @contextlib.contextmanager
     def partition(self, *payloads, resume=None, committed=0, retention=None, collect=None):
@@ -33,6 +34,7 @@ class World:
             committed=lambda: committed,
             stop=self.stop,
             retention=retention or Retention(),
+            observer=self.observer,
         )
         part = source.build_part("frames", "0", resume)
         try:
@@ -193,6 +195,95 @@ def test_a_journal_that_lacks_what_resuming_needs_is_refused(world):
 
     with pytest.raises(JournalError, match="begins at 9"), world.partition(resume=3):
         pass
+
+
+def journal_of(world, *, begin_at=1, trim_below=0, frames=10):
+    journal = Journal(world.path)
+    journal.begin_at(begin_at)
+    journal.append([("venue/feed", b"%d" % number, 0) for number in range(frames)])
+    journal.trim(trim_below)
+    return journal
+
+
+def test_without_saved_state_a_trimmed_journal_is_refused_where_the_tables_have_rows(world):
+    journal_of(world, trim_below=3).close()
+
+    with pytest.raises(JournalError, match=r"no saved state.*rows up to frame 7.*trimmed up to frame 2.*begin-anew"):
+        world.partition(committed=7).__enter__()
+
+
+def test_without_saved_state_a_whole_journal_gives_everything_again(world):
+    journal_of(world, begin_at=100).close()
+
+    with world.partition(committed=107) as part:
+        assert [frame.cause.sequence for frame in take(part, 10)] == list(range(100, 110))
+
+
+def test_a_frame_that_is_missing_ends_the_flow(world):
+    journal = journal_of(world)
+    journal._writer.execute("DELETE FROM frames WHERE sequence = 6")
+    journal.close()
+
+    with world.partition() as part, pytest.raises(JournalError, match="frame 6 is missing"):
+        take(part, 10)
+
+
+def test_the_last_frame_that_is_missing_ends_the_flow(world):
+    with world.partition() as part:
+        part._journal.append([("venue/feed", b"", 0)] * 10)
+        part._journal._writer.execute("DELETE FROM frames")
+        with pytest.raises(JournalError, match="is missing"):
+            take(part, 10)
+
+
+def test_a_journal_that_cannot_be_trimmed_ends_the_flow_before_it_fills_the_disk(world):
+    journal_of(world)._writer.execute(
+        "CREATE TRIGGER full BEFORE DELETE ON frames BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    )
+
+    with world.partition(retention=Retention(seconds=0)) as part, pytest.raises(JournalError, match="cannot trim"):
+        take(part, 10)
+        part.snapshot()
+        take(part, 1, seconds=20)
+
+
+class Told:
+    """An observer that waits to be told of a failure."""
+
+    def __init__(self):
+        self.reasons = []
+
+    def reception_failed(self, reason):
+        self.reasons.append(reason)
+
+    def frames_received(self, feed, count, payload_bytes): ...
+    def queue_depth(self, frames): ...
+    def batch_handed_on(self): ...
+    def journal_size(self, size_bytes, frames): ...
+
+
+def test_a_disk_that_is_full_is_told_to_the_observer_for_the_flow_may_be_waiting_elsewhere(world):
+    world.observer = Told()
+    journal_of(world)._writer.execute(
+        "CREATE TRIGGER full BEFORE INSERT ON frames BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    )
+
+    with world.partition():
+        wait_for(lambda: world.observer.reasons)
+
+    assert "cannot write the journal" in world.observer.reasons[0]
+
+
+def test_a_bug_in_a_transport_is_told_to_the_observer(world):
+    world.observer = Told()
+
+    async def crash(_inbox):
+        raise ValueError("a bug")
+
+    with world.partition(collect=crash):
+        wait_for(lambda: world.observer.reasons)
+
+    assert world.observer.reasons == ["ValueError: a bug"]
 
 
 def test_a_bug_in_a_transport_ends_the_flow_loudly(world):
