@@ -33,7 +33,7 @@ from market.shards import owner_of
 
 pytestmark = pytest.mark.slow
 
-EASY_CASCADES = {"PARAMETERS__CASCADE__WINDOW_USD": 200_000, "EPOCH_SECONDS": 0.2}
+EASY = {"PARAMETERS__CASCADE__WINDOW_USD": 200_000, "PARAMETERS__SEVERITY__INFO_RISK": 2, "EPOCH_SECONDS": 0.2}
 PARTITION_IN_ID = re.compile(r"(?<=-)[^-]+(?:-[0-9]+of[0-9]+g[0-9]+)?(?=-[0-9]+$)")
 GARBAGE = b'{"not": "what a venue says"'
 REPLAY_SECONDS = START_SECONDS + 60
@@ -45,7 +45,7 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("recorded") / "live"
     log = data.with_suffix(".log")
     with simulator("long-cascade", "--speed", "5", seed=7) as market:
-        environment = watching(market, CHAIN__LOOKBACK_BLOCKS=40, **EASY_CASCADES)
+        environment = watching(market, CHAIN__LOOKBACK_BLOCKS=40, **EASY)
         with program(live(data), environment, log) as run:
             wait_until(lambda: bool(rows_of(data, "liquidations")), what="liquidations", program=run)
             run.kill()
@@ -77,7 +77,7 @@ def frames_in(journal: Path) -> int:
 
 
 def environment_of(shard: str | None) -> dict[str, str]:
-    return settings_environment(SHARD=shard, **EASY_CASCADES)
+    return settings_environment(SHARD=shard, **EASY)
 
 
 def replay_as(shards: list[str | None], journal: Path, data: Path, last: int | None = None) -> None:
