@@ -178,7 +178,7 @@ def test_a_run_that_waits_for_room_in_its_spool_stops_in_time_and_loses_nothing(
         SINK__SPOOL_LIMIT_BYTES=LOWEST_SPOOL_LIMIT,
     )
     with program(patched(COMMITS_FAIL, live(data)), environment, tmp_path / "log") as run:
-        wait_until(lambda: spooled_bytes(data) > LOWEST_SPOOL_LIMIT / 2, what="a spool that fills", program=run)
+        wait_until(lambda: spooled_bytes(data) > LOWEST_SPOOL_LIMIT / 2, what="a spool that fills", seconds=90, program=run)
         wait_until(lambda: has_come_to_rest(data), what="a flow that waits", program=run)
         with timed_stop(run, "a stop"):
             run.process.send_signal(signal.SIGTERM)
