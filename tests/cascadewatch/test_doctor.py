@@ -293,8 +293,15 @@ def answering(body=b"", status=200, **headers):
     return answer
 
 
-def exchange_info(**headers):
-    return web.get("/fapi/v1/exchangeInfo", answering((BINANCE_FIXTURES / "exchange_info.json").read_bytes(), 200, **headers))
+def exchange_info(*, seconds_ago=0.0, **headers):
+    """Contracts with a ``Date`` of so long before they are asked for."""
+    body = (BINANCE_FIXTURES / "exchange_info.json").read_bytes()
+
+    async def answer(_request):
+        date = format_datetime(datetime.now(timezone.utc) - timedelta(seconds=seconds_ago), usegmt=True)
+        return web.Response(body=body, headers={"Date": date, **headers})
+
+    return web.get("/fapi/v1/exchangeInfo", answer)
 
 
 async def accept(request):
@@ -323,8 +330,7 @@ def test_a_venue_that_answers_is_fine(tmp_path):
 
 @pytest.mark.parametrize(("ahead_s", "level"), [(-30, Level.WARNING), (0, Level.OK), (30, Level.WARNING)])
 def test_a_clock_that_is_wrong_is_a_warning(tmp_path, ahead_s, level):
-    date = format_datetime(datetime.now(timezone.utc) - timedelta(seconds=ahead_s), usegmt=True)
-    with served(exchange_info(Date=date), SOCKETS) as url:
+    with served(exchange_info(seconds_ago=ahead_s), SOCKETS) as url:
         check = checks_by_name(settings_of(tmp_path, **binance_at(url)))["binance-usdm REST"]
 
     assert check.level is level
@@ -332,8 +338,7 @@ def test_a_clock_that_is_wrong_is_a_warning(tmp_path, ahead_s, level):
 
 
 def test_an_answer_out_of_a_cache_does_not_make_the_clock_wrong(tmp_path):
-    date = format_datetime(datetime.now(timezone.utc) - timedelta(seconds=30), usegmt=True)
-    with served(exchange_info(Date=date, Age="30"), SOCKETS) as url:
+    with served(exchange_info(seconds_ago=30, Age="30"), SOCKETS) as url:
         check = checks_by_name(settings_of(tmp_path, **binance_at(url)))["binance-usdm REST"]
 
     assert check.level is Level.OK
