@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from bytewax.recovery import init_db_dir
 
 from connectors import clock
 from connectors.sinks.shard_ledger import Ledger, LedgerConflictError, ShardLedger, ShardStatus, Tenure
@@ -237,8 +238,7 @@ class _Arrival:
 
     def _prepare(self, place: Place, tenure: Tenure) -> None:
         """Make the directory this shard's, of this generation: what an earlier one kept there has been handed over."""
-        for file in place.recovery.glob("part-*.sqlite3*"):
-            file.unlink()
+        _empty_recovery(place.recovery)
         if self.recording is None:
             place.journal.parent.mkdir(exist_ok=True)
             _begin_journal(place.journal, tenure.next_sequence)
@@ -249,6 +249,15 @@ def _partition_name(shard: Shard, generation: int, recording: str | None) -> str
     """Return a feed partition that no other shard and no other generation has. A recording's name stays part of it."""
     name = f"{shard.index}of{shard.count}g{generation}"
     return name if recording is None else f"{recording}-{name}"
+
+
+def _empty_recovery(folder: Path) -> None:
+    """Forget all state in a recovery store. It keeps its number of partitions: somebody may have made them just now."""
+    count = len(list(folder.glob("part-*.sqlite3")))
+    for file in folder.glob("part-*.sqlite3*"):
+        file.unlink()
+    if count:
+        init_db_dir(folder, count)
 
 
 def _begin_journal(path: Path, first_sequence: int) -> None:

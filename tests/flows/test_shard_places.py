@@ -11,6 +11,7 @@ import pytest
 from connectors.sinks.shard_ledger import LedgerConflictError, ShardLedger, ShardStatus
 from connectors.sources.journal import Journal
 from flows import shards
+from flows.handover import recovered
 from flows.shard_rules import ShardsError
 from flows.shards import (
     MARK_NAME,
@@ -116,14 +117,17 @@ def test_going_back_to_an_earlier_number_meets_nothing_of_before(come, ledger) -
     stale = come(Shard(0, 3))
     for index in range(3):
         leave(ledger, come(Shard(index, 3)), 90 + index)
-    (home_of(stale.home.parent, ONE) / "recovery").mkdir()
-    (home_of(stale.home.parent, ONE) / "recovery" / "part-0.sqlite3").write_text("of generation 1")
+    recovery = home_of(stale.home.parent, ONE) / "recovery"
+    recovery.mkdir()
+    for number in range(2):
+        (recovery / f"part-{number}.sqlite3").write_text("of generation 1")
 
     place = come(ONE)
 
     assert place.partition == "0of2g3"
     assert Journal(place.journal).next_sequence == 92
-    assert list(place.recovery.iterdir()) == []
+    assert recovered(place.recovery) == {}
+    assert len(list(place.recovery.glob("part-*.sqlite3"))) == 2
 
 
 @pytest.mark.slow
