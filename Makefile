@@ -11,7 +11,7 @@ PACKAGES := market connectors operators flows simulator views cascadewatch
 # Compiled once rather than in each process: tests start many, and pytest's own share is eight seconds in each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run live test test-fast test-faults check fmt bench soak fuzz audit lock clean
+.PHONY: help run live test test-fast test-faults test-cluster check fmt bench soak fuzz audit lock clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,7 +24,7 @@ live: $(VENV)/.run ## Watch the real exchanges
 
 test: $(VENV)/.dev check ## All checks and all tests, as CI runs them
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --cov --cov-report=
-	$(BIN)/python -m pytest -m slow --durations 10 --cov --cov-append --cov-report=
+	$(BIN)/python -m pytest -m 'slow and not cluster' --durations 10 --cov --cov-append --cov-report=
 	$(BIN)/python -m coverage report --include='market/*,operators/*,connectors/sources/venues/*,connectors/sources/chain/*,connectors/sources/mining/*' --fail-under=100 --skip-covered --show-missing
 
 test-fast: $(VENV)/.dev ## The tests that need no second process, in under a minute
@@ -32,6 +32,9 @@ test-fast: $(VENV)/.dev ## The tests that need no second process, in under a min
 
 test-faults: $(VENV)/.dev ## Kill the program again and again and count what that changed; KILLS=100 SEED=7
 	$(BIN)/python tests/flows/kill_campaign.py --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
+
+test-cluster: $(VENV)/.dev ## The flow as a Bytewax cluster: not part of make test (docs/scaling.md says why)
+	$(BIN)/python -m pytest -m cluster --durations 5
 
 check: $(VENV)/.dev ## Lint, format, types, and the direction of imports
 	$(BIN)/ruff check .

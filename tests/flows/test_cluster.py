@@ -30,7 +30,7 @@ from flow_runs import (
     watching,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 RECOVERY_PARTITIONS = 3
 EASY_CASCADES = {"PARAMETERS__CASCADE__WINDOW_USD": 200_000}
