@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -162,7 +163,8 @@ def end_when_stalled(health: HealthState, patience_seconds: float, end: Callable
     def watch() -> None:
         while health.stalled_seconds() <= patience_seconds:
             threading.Event().wait(min(_LOOK_SECONDS, patience_seconds))
-        _log.error("cluster_stalled", seconds=patience_seconds, remedy="see whether every process of the cluster runs")
+        with suppress(OSError, ValueError):  # nobody may be reading any more what it says
+            _log.error("cluster_stalled", seconds=patience_seconds, remedy="see whether every process of the cluster runs")
         end(_STALLED_EXIT_CODE)
 
     threading.Thread(target=watch, name="patience", daemon=True).start()
