@@ -111,18 +111,18 @@ class Faults:
             deed.connections = len(connections)
             await asyncio.gather(*(SOCKET_FAULTS[kind](each, asked, deed.payloads) for each in connections))
         elif kind in _VENUE_FAULTS and place in VENUES:
-            self._begin_of_venue(place, kind, request)
+            await self._begin_of_venue(place, kind, request)
         else:
             known = ", ".join((*SOCKET_FAULTS, *ANSWER_FAULTS, *_VENUE_FAULTS))
             raise web.HTTPBadRequest(text=f"unknown kind {kind!r}, or not of this place; one of {known}")
         self._deeds.append(deed)
         return web.json_response(deed.to_json(), dumps=to_text)
 
-    def _begin_of_venue(self, venue: str, kind: str, request: web.Request) -> None:
+    async def _begin_of_venue(self, venue: str, kind: str, request: web.Request) -> None:
         if kind == "repeat":
             repeat_itself(self._hub, venue, _asked(request))
         elif kind == "flood":
-            self._exchange.flood(venue, int(_number(request, "count", 1_000)))
+            await self._exchange.flood(venue, int(_number(request, "count", 1_000)))
         else:
             self._exchange.clock_ahead_ms[venue] = round(_number(request, "ahead", 0) * 1_000)
 

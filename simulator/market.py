@@ -251,15 +251,17 @@ class Market:
         No two look the same, so that nobody may take one for another's repeat.
         """
         indices = [index for index, instrument in enumerate(self.instruments) if instrument.venue == venue]
+        marks = [self.mark_price(index) for index in indices]
         liquidations = []
         for number in range(count):
             turn, place = divmod(number, len(indices))
-            instrument, lots = self.instruments[indices[place]], turn + 1
-            ticks = max(1, round(self.mark_price(indices[place]) / self._ticks[indices[place]]))
-            while (indices[place], LONG, lots, ticks) in self._taken_keys:
+            index, mark, lots = indices[place], marks[place], turn + 1
+            instrument = self.instruments[index]
+            ticks = max(1, round(mark / self._ticks[index]))
+            while (index, LONG, lots, ticks) in self._taken_keys:
                 ticks += 1
-            self._taken_keys.add((indices[place], LONG, lots, ticks))
-            units = max(1, round(self.mark_price(indices[place]) * 10**instrument.price_decimals))
+            self._taken_keys.add((index, LONG, lots, ticks))
+            units = max(1, round(mark * 10**instrument.price_decimals))
             liquidations.append(Liquidation(self.steps, instrument, LONG, lots, ticks, units, lots))
         return liquidations
 

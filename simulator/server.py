@@ -184,6 +184,7 @@ class Simulation:
             "is_frozen": market.is_frozen,
             "is_idle": self.exchange.is_idle,
             "connections": len(self.hub),
+            "listeners": {venue: self.hub.count_listeners(venue) for venue in VENUES},
             "retired": sorted(self.hub.retired),
         }
 

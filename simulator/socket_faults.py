@@ -166,7 +166,7 @@ def repeat_itself(hub: Hub, venue: str, asked: Asked) -> None:
 
 def spoil(connection: Connection) -> None:
     """Let no further event arrive."""
-    connection.tap = lambda _: False
+    connection.is_deaf = True
 
 
 def _half() -> bytes:

@@ -64,6 +64,7 @@ class Connection:
         self.names_streams = False  # Binance: each frame is wrapped with the name of its stream
         self.is_gone = asyncio.Event()
         self.is_mute = False  # a fault: nobody is there any more, not even to answer a ping
+        self.is_deaf = False  # a fault: nothing that is sent arrives any more
         self.tap: Callable[[str], bool] | None = None  # a fault: takes events in place of the queue
         self.trickles_until = 0.0  # a fault: until then (monotonic) frames leave in small pieces
         self._frames: asyncio.Queue[str | bytes] = asyncio.Queue(_QUEUE_FRAMES)
@@ -71,6 +72,8 @@ class Connection:
 
     def publish(self, text: str) -> bool:
         """Queue an event; return whether the client gets to read it."""
+        if self.is_deaf:
+            return False
         if self.tap is not None:
             return self.tap(text)
         self.send(text)
@@ -181,6 +184,10 @@ class Hub:
     def connections(self, place: str) -> list[Connection]:
         """Return the connections that were reached below a prefix."""
         return [connection for connection in self._connections.values() if connection.place == place]
+
+    def count_listeners(self, venue: str) -> int:
+        """Count connections that are subscribed to something of a venue and could get to read it."""
+        return sum(not each.is_deaf and any(of == venue for of, _topic in each.topics) for each in self._connections.values())
 
     def __len__(self) -> int:
         """Count connections."""
