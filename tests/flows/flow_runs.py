@@ -36,8 +36,8 @@ ROOT = Path(__file__).parents[2]
 VENUES = ("binance-usdm", "bybit-linear", "bybit-inverse", "okx")
 SETTINGS_PREFIX = "CASCADEWATCH_"
 
-START_SECONDS = 30.0
-"""Programs import for a second or two; on a busy machine for many."""
+START_SECONDS = 120.0
+"""Programs import for a second or two; on a busy machine for half a minute."""
 
 STOP_SECONDS = 10.0
 """What an orchestrator grants at least between SIGTERM and SIGKILL."""
