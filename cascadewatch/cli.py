@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from datetime import datetime, timezone
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
@@ -26,6 +27,7 @@ from connectors.sinks.health import HealthServerError
 from connectors.sinks.spool import SpoolError
 from connectors.sources.journal import JournalError
 from connectors.sources.registry import VENUES
+from flows.anew import AnewError, begin_anew
 from flows.recovery_store import RecoveryStoreError
 from flows.runtime import DataDirectoryError
 from flows.settings import Settings, SettingsError, load_settings
@@ -42,6 +44,7 @@ app = typer.Typer(
 )
 
 _EXPECTED = (
+    AnewError,
     DataDirectoryError,
     DeltaTablesError,
     DemoError,
@@ -164,6 +167,20 @@ def shards(
 ) -> None:
     """List the shards that divide the assets of these tables: who runs, who has handed over."""
     print_shards(_settings(data), give_up)
+
+
+@app.command("begin-anew")
+@_in_one_sentence
+def anew(*, data: DataOption = None) -> None:
+    """Go on with the same tables when journal or saved state are lost or damaged: the last resort.
+
+    Both are put aside, below the data directory; what they held and no table has is given up. The next run begins with new
+    windows behind the newest row, and a row of gaps says since when nothing was seen. Transfers of the last
+    chain.lookback_blocks are read and written again. Rows in the spool are kept.
+    """
+    done = begin_anew(_settings(data))
+    since = f"{datetime.fromtimestamp(done.blind_since_us / 1e6, tz=timezone.utc):%Y-%m-%d %H:%M:%S}"
+    typer.echo(f"put aside in {done.aside}; the next run begins with frame {done.first_frame}, blind since {since} UTC")
 
 
 @app.command()

@@ -92,6 +92,7 @@ def _look_at(part: Path) -> None:
     except sqlite3.DatabaseError as error:
         verdict = str(error)
     if verdict != "ok":
+        verdict = " ".join(str(verdict).split())
         raise RecoveryStoreError(
             f"the recovery store {part} is damaged: {verdict}. Restore it, or remove the directory {part.parent}: where the "
             f"journal still has every frame, the state is made from them anew; where not, the start says so. Or {GIVE_UP}"

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import PostCommitHookProperties
@@ -127,6 +128,12 @@ class DeltaTables:
             version = self._version_at_first(name, app_id(feed_partition))
             self._committed_at_first[key] = NOTHING if version is None else version
         return self._committed_at_first[key]
+
+    def newest_receive_time_us(self) -> int:
+        """Return the receive time of the newest row of any table when it was opened; 0 when there is none."""
+        files = (pa.table(self._handle(name).get_add_actions(flatten=True)) for name in self._opened)
+        newest = [pc.max(each["max.receive_time"]) for each in files if "max.receive_time" in each.column_names]
+        return max((time.value for time in newest if time.is_valid), default=0)
 
     def _version_at_first(self, name: str, transaction_id: str) -> int | None:
         """Look a transaction id up before this process commits anything under it."""

@@ -32,7 +32,13 @@ CREATE TABLE IF NOT EXISTS trimmed (
 );
 INSERT OR IGNORE INTO trimmed VALUES (1, 0, 0);
 """
-_LATER_COLUMNS = (("frames", "checksum", "INTEGER"), ("trimmed", "begun_after", "INTEGER NOT NULL DEFAULT 0"))
+_OF_EARLIER_DAYS = """
+BEGIN;
+ALTER TABLE frames ADD COLUMN checksum INTEGER;
+ALTER TABLE trimmed ADD COLUMN begun_after INTEGER NOT NULL DEFAULT 0;
+UPDATE frames SET checksum = checksum(sequence, feed, payload, receive_time_us);
+COMMIT;
+"""
 _READ_ROWS = 1_000  # rows per read transaction: a long one would keep the WAL from being reused
 _READ_ROWS_OF_FEED = 16  # the same, of one feed: some are of megabytes
 _READ_BYTES = 16 * 1024**2  # of payload, and a row more: a frame may be as large as a message over a socket
@@ -60,18 +66,23 @@ class Journal:
         self.path = path
         try:
             self._writer = _connect(path)
-            _add_columns(self._writer)
+            if _is_of_earlier_days(self._writer):
+                self._writer.create_function("checksum", 4, _checksum)
+                self._writer.executescript(_OF_EARLIER_DAYS)
             self._writer.executescript(_SCHEMA)
             # By default every thousand pages an append would wait for two syncs of the disk.
             self._writer.execute(f"PRAGMA wal_autocheckpoint = {_LONGEST_LOG_PAGES}")
             self._reader = _connect(path)
             self._checkpointer: sqlite3.Connection | None = _connect(path)
-            trimmed, begun_after = self._writer.execute("SELECT sequence, begun_after FROM trimmed").fetchone()
-            (newest,) = self._writer.execute("SELECT max(sequence) FROM frames").fetchone()
-        except sqlite3.DatabaseError as error:
+            limits = self._writer.execute("SELECT sequence, begun_after FROM trimmed").fetchone()
+            self._trimmed, self._begun_after = map(int, limits)
+            oldest, newest = self._writer.execute(
+                "SELECT (SELECT min(sequence) FROM frames), max(sequence) FROM frames"
+            ).fetchone()
+        except (sqlite3.DatabaseError, TypeError, ValueError) as error:  # the latter two: no row, or no numbers in it
             raise JournalError(f"cannot open the journal {path}: {_words(error, path)}") from error
-        self._trimmed = int(trimmed)
-        self._begun_after = int(begun_after)
+        if oldest not in {None, self._trimmed + 1}:
+            raise self.damaged(f"it was trimmed up to frame {self._trimmed} and begins with frame {oldest}")
         self._newest = max(int(newest or 0), self._trimmed)
         self._wal = os.open(f"{path}-wal", os.O_RDWR | os.O_CREAT)
         self._checkpointing = threading.Lock()
@@ -146,11 +157,11 @@ class Journal:
                 " WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?",
                 (sequence, last if last is not None else self._newest, _READ_ROWS),
             )
-            for *row, checksum in cursor:
-                if checksum is not None and checksum != _checksum(*row):
-                    raise self.damaged(f"frame {row[0]} is not as it was written")
-                rows.append(tuple(row))
-                size_bytes += len(row[2])
+            for found, feed, payload, receive_time_us, checksum in cursor:
+                if not _is_whole(found, feed, payload, receive_time_us, checksum):
+                    raise self.damaged(f"frame {found} is not as it was written")
+                rows.append((found, feed, payload, receive_time_us))
+                size_bytes += len(payload)
                 if size_bytes >= _READ_BYTES:
                     break
             cursor.close()  # ends the read transaction
@@ -251,15 +262,20 @@ def _checksum(sequence: int, feed: str, payload: bytes, receive_time_us: int) ->
     return zlib.crc32(payload, zlib.crc32(feed.encode(), (sequence ^ receive_time_us) & 0xFFFFFFFF))
 
 
-def _add_columns(connection: sqlite3.Connection) -> None:
-    """Add what journals of earlier days lack; does nothing where there is none yet."""
-    for table, column, kind in _LATER_COLUMNS:
-        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-        if columns and column not in columns:
-            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+def _is_whole(sequence: int, feed: object, payload: object, receive_time_us: object, checksum: object) -> bool:
+    """Say whether a frame is as it was written; a damaged row may hold anything at all."""
+    if not (isinstance(feed, str) and isinstance(payload, bytes) and isinstance(receive_time_us, int)):
+        return False
+    return checksum == _checksum(sequence, feed, payload, receive_time_us)
 
 
-def _words(error: sqlite3.DatabaseError, path: Path) -> str:
+def _is_of_earlier_days(connection: sqlite3.Connection) -> bool:
+    """Say whether it is a journal from before there were checksums."""
+    columns = [row[1] for row in connection.execute("PRAGMA table_info(frames)")]
+    return bool(columns) and "checksum" not in columns
+
+
+def _words(error: Exception, path: Path) -> str:
     is_full = "full" in str(error) or shutil.disk_usage(path.parent).free < _LITTLE_ROOM_BYTES
     return f"{error}; " + ("free disk space and start again" if is_full else f"restore the file, or {GIVE_UP}")
 

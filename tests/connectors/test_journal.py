@@ -227,7 +227,7 @@ def test_a_journal_of_earlier_days_is_read_and_goes_on_with_checksums(path):
 
     assert (sequences(journal), journal.is_whole) == ([5, 6], False)
     changed(path, "UPDATE frames SET payload = x'01'")
-    with pytest.raises(JournalError, match="frame 6 is not as it was written"):
+    with pytest.raises(JournalError, match="frame 5 is not as it was written"):
         sequences(journal)
 
 
@@ -272,3 +272,21 @@ def test_a_journal_without_a_frame_that_should_be_there_says_so_when_it_looks_fo
 
     with pytest.raises(JournalError, match="frame 2 is missing"):
         journal.first_received_at_or_after(1)
+
+
+def test_a_journal_whose_first_frames_are_missing_is_refused(path):
+    Journal(path).append(rows(3))
+    changed(path, "DELETE FROM frames WHERE sequence = 1")
+
+    with pytest.raises(JournalError, match="damaged: it was trimmed up to frame 0 and begins with frame 2"):
+        Journal(path)
+
+
+def test_a_journal_that_does_not_say_how_far_it_was_trimmed_is_refused(path):
+    Journal(path).append(rows(3))
+    changed(path, "DROP TABLE trimmed")
+    changed(path, "CREATE TABLE trimmed (only_row INTEGER PRIMARY KEY, sequence, begun_after)")
+    changed(path, "INSERT INTO trimmed VALUES (1, NULL, 'x')")
+
+    with pytest.raises(JournalError, match=r"cannot open the journal .* restore the file, or run `cascadewatch begin-anew`"):
+        Journal(path)

@@ -114,11 +114,12 @@ def begin_with_witness(self, path):
 
 def append_with_witness(self, rows):
     first = append(self, rows)
-    numbered = [(first + place, feed, at, payload) for place, (feed, payload, at) in enumerate(rows)]
+    numbered = [
+        (number, feed, at, payload, journals._checksum(number, feed, payload, at))
+        for number, (feed, payload, at) in enumerate(rows, start=first)
+    ]
     witness[0].execute("BEGIN")
-    witness[0].executemany(
-        "INSERT INTO frames (sequence, feed, receive_time_us, payload) VALUES (?, ?, ?, ?)", numbered
-    )
+    witness[0].executemany("INSERT INTO frames VALUES (?, ?, ?, ?, ?)", numbered)
     witness[0].execute("COMMIT")
     return first
 

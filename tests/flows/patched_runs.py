@@ -28,6 +28,12 @@ DeltaTables.commit = refuse
 """
 """As if the store answered every commit with an error."""
 
+_COMMITS_WAIT = """
+from connectors.sinks.uploader import Uploader
+commit_all = Uploader._round
+Uploader._round = lambda self: commit_all(self) if os.path.exists({path!r}) else True
+"""
+
 _NOTE_LAGS = """
 import time
 from connectors.sinks.delta import RowsPartition
@@ -53,6 +59,11 @@ def patched(changes: str, arguments: list[str]) -> list[str]:
     """
     _dash_m, *rest = arguments
     return ["-c", _RUN.format(changes=changes), *rest]
+
+
+def commits_wait_for(path: Path) -> str:
+    """Return a change: nothing is committed before there is such a file."""
+    return _COMMITS_WAIT.format(path=str(path))
 
 
 def noting_lags(path: Path) -> str:

@@ -205,7 +205,7 @@ def test_a_full_spool_has_the_flow_wait_and_says_so_while_frames_are_journaled_a
     proxy.refuses_with, proxy.refuses_writes_only = 403, True
     with program(live(data), environment, tmp_path / "log") as run:
         pages = Pages(run)
-        wait_until(lambda: pages.metrics().get("spool_blocked") == 1, what="a full spool", seconds=90, program=run)
+        wait_until(lambda: pages.metrics().get("spool_blocked") == 1, what="a full spool", program=run)
         reached = last_emitted(data)
         pause(OUTAGE_SECONDS / 2)
         full, readiness, health = pages.metrics(), pages.status("readyz"), pages.status("healthz")

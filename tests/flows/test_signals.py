@@ -109,7 +109,11 @@ def test_a_program_that_is_still_loading_ends_at_once(tmp_path: Path, is_first_p
     with program(in_a_container(arguments) if is_first_process else arguments, {}, tmp_path / "log") as run:
         pid = run.process.pid
         if is_first_process:
-            wait_until(lambda: only_child_of(run.process.pid) is not None, what="the first process", program=run)
+            wait_until(
+                lambda: only_child_of(run.process.pid) is not None,
+                what="the first process",
+                program=run,
+            )
             pid = only_child_of(run.process.pid) or 0
         wait_until(lambda: has_handler(pid, signal.SIGTERM), what="an ear for signals", program=run)
         with timed_stop(run, "a stop", seconds=4.0):
@@ -178,7 +182,11 @@ def test_a_run_that_waits_for_room_in_its_spool_stops_in_time_and_loses_nothing(
         SINK__SPOOL_LIMIT_BYTES=LOWEST_SPOOL_LIMIT,
     )
     with program(patched(COMMITS_FAIL, live(data)), environment, tmp_path / "log") as run:
-        wait_until(lambda: spooled_bytes(data) > LOWEST_SPOOL_LIMIT / 2, what="a spool that fills", seconds=90, program=run)
+        wait_until(
+            lambda: spooled_bytes(data) > LOWEST_SPOOL_LIMIT / 2,
+            what="a spool that fills",
+            program=run,
+        )
         wait_until(lambda: has_come_to_rest(data), what="a flow that waits", program=run)
         with timed_stop(run, "a stop"):
             run.process.send_signal(signal.SIGTERM)
