@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -36,6 +37,7 @@ RECOVERY_PARTITIONS = 3
 EASY_CASCADES = {"PARAMETERS__CASCADE__WINDOW_USD": 200_000}
 ENDS_WITHIN_SECONDS = 20.0
 PATIENCE_SECONDS = 12.0
+CODES_OF_A_BROKEN_CLUSTER = {1, -signal.SIGABRT}  # Bytewax panics, and sometimes once more while it cleans up
 PORTS = range(20_000, 29_000)  # below those that the system gives to connections
 METRICS_PORT = 29_000 + secrets.randbelow(1_000)
 
@@ -130,8 +132,9 @@ def test_the_tables_are_those_of_one_process_over_the_same_frames(ran: Ran, tmp_
 
 
 def test_when_one_process_dies_all_end_soon_and_say_that_it_was_no_clean_end(ran: Ran) -> None:
-    assert ran.codes["2 of 3 killed"] == [1, 1]
-    assert ran.codes["0 of 2 killed"] == [1]
+    for done, others in (("2 of 3 killed", 2), ("0 of 2 killed", 1)):
+        assert len(ran.codes[done]) == others
+        assert set(ran.codes[done]) <= CODES_OF_A_BROKEN_CLUSTER
 
 
 def test_a_cluster_that_is_stopped_ends_cleanly_everywhere(ran: Ran) -> None:
@@ -160,7 +163,7 @@ def test_processes_that_stand_still_or_never_come_do_not_keep_the_others_for_eve
             assert "cluster_stalled" in run.words()
         with cluster(data, 2, environment) as runs:
             wait_until(is_ready, what="readiness", program=runs[0])
-            runs[1].process.send_signal(19)  # SIGSTOP
+            runs[1].process.send_signal(signal.SIGSTOP)
             assert runs[0].wait(PATIENCE_SECONDS + ENDS_WITHIN_SECONDS) == 75, runs[0].words()
-            runs[1].process.send_signal(18)  # SIGCONT
-            assert runs[1].wait(ENDS_WITHIN_SECONDS) in {1, 75}, runs[1].words()
+            runs[1].process.send_signal(signal.SIGCONT)
+            assert runs[1].wait(ENDS_WITHIN_SECONDS) in CODES_OF_A_BROKEN_CLUSTER | {75}, runs[1].words()
