@@ -1,4 +1,4 @@
-"""Measure: ``python -m benchmarks [NAME …] [--scale X]`` with latency, replay, memory, startup, maintenance; or all of them.
+"""Measure: ``python -m benchmarks [NAME …] [--scale X]`` with latency, strain, replay, memory, startup, maintenance; or all.
 
 Every figure stands beside a baseline measured in the same run: machines are noisy, ratios less so. Writes Markdown tables.
 """
@@ -22,9 +22,11 @@ from benchmarks.latency import measure
 from benchmarks.maintenance import grow
 from benchmarks.recorded_market import Load, frames, write_journal
 from benchmarks.replay import Replayed, replay
+from benchmarks.strain import RATE, strains
 from connectors.sinks.tables import LIQUIDATIONS, SCORES
 
 _PERCENTILES = (50.0, 99.0, 99.9)
+_BUSY_HOUR_EVENTS = 72_000  # twenty a second for an hour, with 72,000 ticks
 _NAIVE_FRAMES = 130_000  # about 216,000 events, 108 s of the load: its windows are full for the last of them
 
 
@@ -54,6 +56,20 @@ def latency(scale: float) -> None:
             shown = [float(np.percentile(sample, percentile)) for percentile in _PERCENTILES]
             print(
                 f"| {rate:,} | {path} | {shown[0]:.2f} | {shown[1]:.2f} | {shown[2]:.2f} | {shown[1] / bare_p99:.1f} |",
+                flush=True,
+            )
+
+
+def strain(scale: float) -> None:
+    """Frame on the socket → row in the sink while something else goes on."""
+    print(f"| meanwhile, at {RATE:,} frames/s | p50 ms | p99 ms | p99.9 ms | p99 ÷ usual p99 |\n|---|---|---|---|---|")
+    usual_p99 = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        for words, sample in strains(Path(folder), max(5.0, 60 * scale)):
+            shown = [float(np.percentile(sample, percentile)) for percentile in _PERCENTILES]
+            usual_p99 = usual_p99 or shown[1]
+            print(
+                f"| {words} | {shown[0]:.2f} | {shown[1]:.2f} | {shown[2]:.2f} | {shown[1] / usual_p99:.2f} |",
                 flush=True,
             )
 
@@ -93,27 +109,27 @@ def memory(scale: float) -> None:
 
 
 def startup(scale: float) -> None:
-    """Start-up with nothing, and resume with a journal that the saved state is far behind."""
-    load = Load(int(200_000 * scale))
+    """Start-up with nothing, and with an hour in the journal: with the state that came of it, and without any."""
+    load = Load(int(_BUSY_HOUR_EVENTS * scale), per_second=_BUSY_HOUR_EVENTS // 3_600)
     with tempfile.TemporaryDirectory() as folder:
-        journal = Path(folder) / "journal" / "0.db"
-        journal.parent.mkdir()
         started = time.perf_counter()
         subprocess.run([sys.executable, "-c", "import cascadewatch.cli"], check=True)
         imports = time.perf_counter() - started
-        write_journal(journal, load)
-        fresh = _timed_run(Path(folder) / "fresh")
-        journal.parent.rename(Path(folder) / "behind-journal")
+        simulated = ("run", "--simulate", "--scenario", "calm", "--seconds", "1")
+        fresh = _timed(Path(folder) / "fresh", *simulated)
         behind = Path(folder) / "behind"
-        behind.mkdir()
-        (Path(folder) / "behind-journal").rename(behind / "journal")
-        resumed = _timed_run(behind)
+        (behind / "journal").mkdir(parents=True)
+        write_journal(behind / "journal" / "0.db", load)
+        rebuilt = _timed(behind, "drain")
+        resumed = _timed(behind, *simulated)
     print("| what | seconds | ÷ fresh start |\n|---|---|---|")
-    print(f"| importing the program | {imports:.2f} | {imports / fresh:.2f} |")
-    print(f"| fresh start to ready to stop, simulated market, `--seconds 1` included | {fresh:.2f} | 1.00 |")
-    print(
-        f"| the same with {load.events:,} events in the journal and no saved state | {resumed:.2f} | {resumed / fresh:.2f} |"
-    )
+    for words, seconds in (
+        ("importing the program", imports),
+        ("fresh start to a clean end, simulated market, `--seconds 1` included", fresh),
+        (f"the same with an hour in the journal ({load.events:,} events, 60 assets), not trimmed, and its state", resumed),
+        ("that hour read again from its first frame, without a state, and committed (`drain`)", rebuilt),
+    ):
+        print(f"| {words} | {seconds:.2f} | {seconds / fresh:.2f} |")
 
 
 def maintenance(scale: float) -> None:
@@ -134,23 +150,11 @@ def maintenance(scale: float) -> None:
                     )
 
 
-def _timed_run(data: Path) -> float:
-    command = [
-        sys.executable,
-        "-m",
-        "cascadewatch",
-        "run",
-        "--simulate",
-        "--scenario",
-        "calm",
-        "--seconds",
-        "1",
-        "--data",
-        str(data),
-    ]
-    environment = {**os.environ, "CASCADEWATCH_METRICS__PORT": "0"}
+def _timed(data: Path, *arguments: str) -> float:
+    command = [sys.executable, "-m", "cascadewatch", *arguments, "--data", str(data)]
+    all_kept = {"CASCADEWATCH_METRICS__PORT": "0", "CASCADEWATCH_JOURNAL__RETENTION_SECONDS": "1e9"}
     started = time.perf_counter()
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(command, check=True, env={**os.environ, **all_kept}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - started
 
 
@@ -171,6 +175,7 @@ def _replay_once(journal: Path, data_dir: Path) -> None:
 
 _BENCHMARKS: dict[str, Callable[[float], None]] = {
     "latency": latency,
+    "strain": strain,
     "replay": replay_speed,
     "memory": memory,
     "startup": startup,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -36,19 +36,31 @@ _LONG_SECONDS = 0.005
 _FEED = "binance-usdm/liquidations"
 
 
-def measure(data_dir: Path, rate: int, seconds: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+Milliseconds = NDArray[np.float64]
+
+
+def measure(data_dir: Path, rate: int, seconds: float) -> tuple[Milliseconds, Milliseconds]:
     """Return latencies in milliseconds through the flow, and of a bare reader of the same load.
 
     What is sent in the first seconds is left out: contracts are read and every asset's state is made then.
     """
+    bare = _latencies(rate, seconds, lambda port, count: asyncio.run(_read_bare(port, count)))
+    return through_flow(data_dir, rate, seconds), bare
+
+
+def through_flow(data_dir: Path, rate: int, seconds: float, *, retention: Retention | None = None) -> Milliseconds:
+    """Return latencies in milliseconds through the flow alone."""
+    kept = retention or Retention()
+    return _latencies(rate, seconds, lambda port, count: _read_through_flow(data_dir, port, count, kept))
+
+
+def _latencies(rate: int, seconds: float, read: Callable[[int, int], Sequence[float]]) -> Milliseconds:
     warm_up = int(rate * _WARM_UP_SECONDS)
     count = int(rate * seconds) + warm_up
     sent = multiprocessing.RawArray("d", count)
-    bare = _with_server(rate, count, sent, lambda port: asyncio.run(_read_bare(port, count)))
-    bare_ms = (np.array(bare) - np.frombuffer(sent)[: len(bare)]) * 1e3
-    through = _with_server(rate, count, sent, lambda port: _read_through_flow(data_dir, port, count))
-    through_ms = (np.array(through) - np.frombuffer(sent)[: len(through)]) * 1e3
-    return through_ms[warm_up:], bare_ms[warm_up:]
+    arrived = _with_server(rate, count, sent, lambda port: read(port, count))
+    latencies_ms: Milliseconds = (np.array(arrived) - np.frombuffer(sent)[: len(arrived)]) * 1e3
+    return latencies_ms[warm_up:]
 
 
 def _with_server(rate: int, count: int, sent: Any, read: Any) -> Sequence[float]:
@@ -136,7 +148,7 @@ class _TimedSink(FixedPartitionedSink[Any, None]):
         return part
 
 
-def _read_through_flow(data_dir: Path, port: int, count: int) -> list[float]:
+def _read_through_flow(data_dir: Path, port: int, count: int, retention: Retention) -> list[float]:
     settings = Settings(data_dir=data_dir, metrics={"port": 0})
     instruments = [row for row in frames(Load(1)) if row[0].endswith("/instruments")]
 
@@ -153,7 +165,7 @@ def _read_through_flow(data_dir: Path, port: int, count: int) -> list[float]:
             collect=collect,
             committed=lambda: 0,
             stop=runtime.stop,
-            retention=Retention(),
+            retention=retention,
             observer=runtime.metrics,
         )
         runtime.run(source, tables)  # type: ignore[arg-type]  # has what run() calls of a DeltaSink

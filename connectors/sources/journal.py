@@ -39,6 +39,7 @@ ALTER TABLE trimmed ADD COLUMN begun_after INTEGER NOT NULL DEFAULT 0;
 UPDATE frames SET checksum = checksum(sequence, feed, payload, receive_time_us);
 COMMIT;
 """
+_INSERT = "INSERT INTO frames VALUES (?, ?, ?, ?, ?)"
 _READ_ROWS = 1_000  # rows per read transaction: a long one would keep the WAL from being reused
 _READ_ROWS_OF_FEED = 16  # the same, of one feed: some are of megabytes
 _READ_BYTES = 16 * 1024**2  # of payload, and a row more: a frame may be as large as a message over a socket
@@ -124,9 +125,12 @@ class Journal:
             for sequence, (feed, payload, receive_time_us) in enumerate(rows, start=first)
         ]
         try:
-            self._writer.execute("BEGIN IMMEDIATE")
-            self._writer.executemany("INSERT INTO frames VALUES (?, ?, ?, ?, ?)", numbered)
-            self._writer.execute("COMMIT")
+            if len(numbered) == 1:  # a transaction by itself: two calls fewer that let another thread run in between
+                self._writer.execute(_INSERT, numbered[0])
+            else:
+                self._writer.execute("BEGIN IMMEDIATE")
+                self._writer.executemany(_INSERT, numbered)
+                self._writer.execute("COMMIT")
         except sqlite3.DatabaseError as error:
             self._roll_back()
             raise JournalWriteError(
