@@ -11,7 +11,7 @@ PACKAGES := market connectors operators flows simulator views cascadewatch
 # Compiled once rather than in each process: tests start many, and pytest's own share is eight seconds in each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run live test test-fast test-faults test-cluster check fmt bench soak fuzz audit lock clean
+.PHONY: help run live test test-fast test-faults test-cluster tools check fmt bench soak fuzz audit lock clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -22,7 +22,7 @@ run: $(VENV)/.run ## Watch the simulated market; ARGS="--simulate --scenario sho
 live: $(VENV)/.run ## Watch the real exchanges
 	@$(BIN)/cascadewatch run --live
 
-test: $(VENV)/.dev check ## All checks and all tests, as CI runs them
+test: $(VENV)/.dev tools check ## All checks and all tests, as CI runs them
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --cov --cov-report=
 	$(BIN)/python -m pytest -m 'slow and not cluster' --durations 10 --cov --cov-append --cov-report=
 	$(BIN)/python -m coverage report --include='market/*,operators/*,connectors/sources/venues/*,connectors/sources/chain/*,connectors/sources/mining/*' --fail-under=100 --skip-covered --show-missing
@@ -35,6 +35,9 @@ test-faults: $(VENV)/.dev ## Kill the program again and again and count what tha
 
 test-cluster: $(VENV)/.dev ## The flow as a Bytewax cluster: not part of make test (docs/scaling.md says why)
 	$(BIN)/python -m pytest -m cluster --durations 5
+
+tools: ## Install the real servers that tests start, where this is Debian and we are root; otherwise say which
+	@deploy/install-tools.sh
 
 check: $(VENV)/.dev ## Lint, format, types, and the direction of imports
 	$(BIN)/ruff check .
