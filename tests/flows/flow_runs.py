@@ -269,8 +269,15 @@ def tick_frame(receive_time_us: int) -> FrameRow:
     return CLOCK_FEED, b"", receive_time_us
 
 
-def write_busy_journal(path: Path, *, seconds: int, per_second: int) -> int:
-    """Record a busy market that never was; return the number of its last frame."""
+def write_busy_journal(path: Path, *, seconds: int, per_second: int, unreadable_bytes: int = 0) -> int:
+    """Record a busy market that never was; return the number of its last frame.
+
+    Args:
+        path: A journal that may be new.
+        seconds: How long it lasted.
+        per_second: Frames, a tick among them.
+        unreadable_bytes: Size of the last frame of each second, which makes a dead letter; 0 for one like the others.
+    """
     journal = Journal(path)
     begin_us = 1_700_000_000_000_000
     journal.append([instruments_frame(begin_us)])
@@ -281,6 +288,9 @@ def write_busy_journal(path: Path, *, seconds: int, per_second: int) -> int:
             coin, side = "BTC" if number % 3 else "ETH", "Buy" if number % 4 else "Sell"
             item = {"s": f"{coin}USDT", "S": side, "v": f"0.{number:03}", "p": str(40_000 + second)}
             rows.append(liquidation_frame(at_us + number * (1_000_000 // per_second), item))
+        if unreadable_bytes:
+            feed, _payload, received_us = rows.pop()
+            rows.append((feed, b"?" * unreadable_bytes, received_us))
         journal.append(rows)
     journal.close()
     return 1 + seconds * per_second
