@@ -57,19 +57,44 @@ def _side_columns(side: str) -> tuple[Column, ...]:
     in_10_s, in_90_s = f"{at}.usd_micros[{_AT_10_S}]", f"{at}.usd_micros[{_AT_90_S}]"
     return (
         *(usd(f"{side}_usd_{s}s", f"USD of {who} liquidated in the last {s} s", f"{at}.usd_micros[{i}]") for i, s in windows),
-        *(count(f"{side}_count_{s}s", f"Liquidations of {who} in the last {s} s", f"{at}.counts[{i}]") for i, s in windows),
         *(
-            usd(f"{side}_largest_usd_{s}s", f"Largest of these in {s} s, in USD", f"{at}.largest_micros[{i}]")
+            count(f"{side}_count_{s}s", f"Number of liquidations of {who} in the last {s} s", f"{at}.counts[{i}]")
             for i, s in windows
         ),
-        count(f"{side}_venues_90s", "Venues with one of these in 90 s", f"{at}.venue_micros", len),
-        shares_by_name(f"{side}_venue_shares_90s", "Venues' shares of the 90-second sum", f"{at}.venue_micros"),
-        number(f"{side}_full_share_90s", "Share of venues that publish every liquidation", at, _full_share),
-        number(f"{side}_usd_per_second_10s", "USD per second over 10 s", in_10_s, _per_second(10)),
-        number(f"{side}_usd_per_second_90s", "USD per second over 90 s", in_90_s, _per_second(90)),
+        *(
+            usd(
+                f"{side}_largest_usd_{s}s",
+                f"Largest single liquidation of {who} in the last {s} s, in USD; 0 without one",
+                f"{at}.largest_micros[{i}]",
+            )
+            for i, s in windows
+        ),
+        count(
+            f"{side}_venues_90s", f"Number of venues with a liquidation of {who} in the last 90 s", f"{at}.venue_micros", len
+        ),
+        shares_by_name(
+            f"{side}_venue_shares_90s", "Share of each venue in the 90-second sum; fractions", f"{at}.venue_micros"
+        ),
+        number(
+            f"{side}_full_share_90s",
+            "Share of that sum from venues that publish every liquidation; fraction, null while it is 0",
+            at,
+            _full_share,
+        ),
+        number(f"{side}_usd_per_second_10s", f"USD of {who} liquidated per second, over 10 s", in_10_s, _per_second(10)),
+        number(f"{side}_usd_per_second_90s", f"USD of {who} liquidated per second, over 90 s", in_90_s, _per_second(90)),
         usd(f"{side}_peak_usd_90s", "Largest 90-second sum since it was last zero, in USD", f"{at}.peak_micros"),
-        number(f"{side}_fall_from_peak", "90-second sum below its peak, as a fraction of it", at, _fall_from_peak),
-        count(f"{side}_late_count", "Liquidations so far that came too late for any window", f"{at}.late_count"),
+        number(
+            f"{side}_fall_from_peak",
+            "How far the 90-second sum is below that peak; fraction, 0 at the peak",
+            at,
+            _fall_from_peak,
+        ),
+        count(
+            f"{side}_late_count",
+            f"Number of liquidations of {who} so far that came too late for any window",
+            f"{at}.late_count",
+        ),
     )
 
 
@@ -79,7 +104,7 @@ def _missing_venues(missing: dict[str, tuple[str, ...]]) -> list[str]:
 
 def _change_columns(index: int, label: str) -> tuple[Column, ...]:
     interest, funding = "open_interest_changes_percent", "funding_changes"
-    by_venue = "The same by venue; absent where unknown"
+    by_venue = f"by venue, over {label}; absent where unknown"
     return (
         number(
             f"price_change_{label}_percent",
@@ -91,13 +116,23 @@ def _change_columns(index: int, label: str) -> tuple[Column, ...]:
             f"Change of open interest in coins over {label}, in percent, over the venues that know both ends",
             f"derivatives.{interest}[{index}]",
         ),
-        place_by_name(f"venue_open_interest_change_{label}_percent", by_venue, f"derivatives.venue_{interest}", index),
+        place_by_name(
+            f"venue_open_interest_change_{label}_percent",
+            f"Change of open interest in coins, in percent, {by_venue}",
+            f"derivatives.venue_{interest}",
+            index,
+        ),
         number(
             f"funding_change_{label}",
             f"Difference of funding_rate_8h over {label}; fraction",
             f"derivatives.{funding}[{index}]",
         ),
-        place_by_name(f"venue_funding_change_{label}", by_venue, f"derivatives.venue_{funding}", index),
+        place_by_name(
+            f"venue_funding_change_{label}",
+            f"Difference of funding_rate_8h, as a fraction, {by_venue}",
+            f"derivatives.venue_{funding}",
+            index,
+        ),
     )
 
 
@@ -110,7 +145,7 @@ _DERIVATIVES_COLUMNS = (
         "Fraction per 8 hours, weighted by open interest; positive: longs pay",
         "derivatives.funding_rate_8h",
     ),
-    number("long_short_ratio", "Long per short, weighted by open interest", "derivatives.long_short_ratio"),
+    number("long_short_ratio", "Accounts long per account short, weighted by open interest", "derivatives.long_short_ratio"),
     *(column for index, s in enumerate(DELTA_WINDOWS_S) for column in _change_columns(index, _DELTA_LABELS[s])),
     texts("derivatives_missing", "Inputs that a venue did not give, as input:venue", "derivatives.missing", _missing_venues),
     time("derivatives_oldest_time", "Oldest value that entered; UTC", "derivatives.oldest_input_time_us"),
@@ -131,7 +166,7 @@ def _cascade_columns(side: str) -> tuple[Column, ...]:
     return (
         number(f"cascade_score_{side}", f"Cascade Score of {who}, 0 to 10", f"{at}.score"),
         number(f"cascade_dominance_{side}", f"How far {who} dominate, 0 to 1", f"{at}.dominance"),
-        numbers_by_name(f"cascade_components_{side}", "x of every component present, 0 to 1", f"{at}.components"),
+        numbers_by_name(f"cascade_components_{side}", "Each component that has an input, by name, 0 to 1", f"{at}.components"),
         texts(f"cascade_missing_{side}", "Components without an input", f"{at}.missing"),
     )
 
@@ -169,9 +204,15 @@ _PRESSURE_COLUMNS = (
 
 _MINER_COLUMNS = (
     day("miner_day", "UTC day of the miner values", "miners.day"),
-    number("difficulty_multiple_expanding", "BTC price per modelled production cost", "miners.fits[expanding].multiple"),
-    number("difficulty_multiple_rolling_3y", "The same, fitted on 3 years", "miners.fits[rolling_3y].multiple"),
-    number("difficulty_multiple_glassnode_2022", "The same, with frozen constants", "miners.fits[glassnode_2022].multiple"),
+    number(
+        "difficulty_multiple_expanding",
+        "BTC price divided by modelled production cost: a ratio",
+        "miners.fits[expanding].multiple",
+    ),
+    number("difficulty_multiple_rolling_3y", "The same ratio, fitted on 3 years", "miners.fits[rolling_3y].multiple"),
+    number(
+        "difficulty_multiple_glassnode_2022", "The same ratio, with frozen constants", "miners.fits[glassnode_2022].multiple"
+    ),
     text("miner_status", "Of expanding: selling_at_a_loss, watch or comfortable", "miners.fits[expanding].status"),
     number("hashprice_usd_per_ph_day", "USD that a PH/s earns in a day", "miners.hashprice_usd_per_ph_day"),
 )

@@ -48,7 +48,7 @@ LIQUIDATIONS = table(
     _ASSET,
     _POSITION_SIDE,
     number("price", "USD per coin"),
-    number("base_quantity", "Coins"),
+    number("base_quantity", "Coins, never negative: position_side says which way"),
     usd("notional_usd", "Face value in USD", "notional_micros"),
     text("completeness", "full: the venue publishes every liquidation; sampled: at most one per symbol and second"),
     _EVENT_TIME,
@@ -67,7 +67,7 @@ DERIVATIVES = table(
     number("open_interest_usd", "USD, one side"),
     number("funding_rate", "Fraction per funding interval; positive: longs pay"),
     number("funding_interval_hours", "Hours"),
-    number("funding_rate_8h", "Funding rate scaled linearly to 8 hours; fraction"),
+    number("funding_rate_8h", "Funding rate scaled linearly to 8 hours; fraction, positive: longs pay"),
     number("long_short_ratio", "Accounts long per account short, as the venue counts them"),
     _EVENT_TIME,
 )
@@ -82,11 +82,11 @@ BOOK_DEPTH = table(
     number("mid_price", "USD per coin"),
     number("spread_bps", "Best ask less best bid, in hundredths of a percent of the mid price"),
     number("bid_usd_0p5", "USD bid within 0.5 % of the mid price; null where the book read did not reach that far"),
-    number("bid_usd_1p0", "USD bid within 1 %"),
-    number("bid_usd_2p0", "USD bid within 2 %"),
-    number("ask_usd_0p5", "USD asked within 0.5 %"),
-    number("ask_usd_1p0", "USD asked within 1 %"),
-    number("ask_usd_2p0", "USD asked within 2 %"),
+    number("bid_usd_1p0", "USD bid within 1 % of it"),
+    number("bid_usd_2p0", "USD bid within 2 % of it"),
+    number("ask_usd_0p5", "USD asked within 0.5 % of it"),
+    number("ask_usd_1p0", "USD asked within 1 % of it"),
+    number("ask_usd_2p0", "USD asked within 2 % of it"),
     _EVENT_TIME,
 )
 
@@ -97,14 +97,14 @@ STABLECOIN_TRANSFERS = table(
     text("chain", "Such as ethereum"),
     text("token", "USDT or USDC"),
     text("kind", "inflow or outflow of an exchange, internal from one exchange to another, mint or burn"),
-    usd("amount_usd", "USD", "amount_micros"),
+    usd("amount_usd", "Face value in USD, never negative: kind says which way", "amount_micros"),
     text("exchange", "Whose address it is; null for mint and burn", derive=_not_empty),
     text("exchange_kind", "spot or derivatives: what the address serves; null for mint and burn"),
     flag("counted", "Large enough to count towards Stablecoin Pressure", "is_counted"),
-    count("block_number", "Block of the event"),
+    count("block_number", "Number of the block that holds the event"),
     time("block_time", "The block's own time; UTC"),
     text("transaction_hash", "With log_index the identity of the event"),
-    count("log_index", "Place of the log in its block"),
+    count("log_index", "Number of the log within its block, from 0"),
     flag("removed", "A re-organisation of the chain took the event back", "is_removed"),
 )
 
@@ -112,14 +112,16 @@ STABLECOIN_TRANSFERS = table(
 def _fit_columns(name: str) -> tuple[Column, ...]:
     fit = f"fits[{name}]"
     return (
-        number(f"{name}_intercept", "A of the fit", f"{fit}.intercept"),
-        number(f"{name}_slope", "B of the fit", f"{fit}.slope"),
-        number(f"{name}_r_squared", "R² of the fit; for frozen constants, theirs on the same days", f"{fit}.r_squared"),
+        number(f"{name}_intercept", "A in ln(y) = A + B·ln(difficulty); no unit", f"{fit}.intercept"),
+        number(f"{name}_slope", "B in it; no unit", f"{fit}.slope"),
+        number(
+            f"{name}_r_squared", "R² of the fit, at most 1; for frozen constants, theirs on the same days", f"{fit}.r_squared"
+        ),
         day(f"{name}_first_day", "First day that entered", f"{fit}.first_day"),
         day(f"{name}_last_day", "Last day that entered", f"{fit}.last_day"),
         count(f"{name}_days", "Number of days that entered", f"{fit}.days"),
         number(f"{name}_modelled_price", "Modelled production cost in USD per BTC", f"{fit}.modelled_price"),
-        number(f"{name}_multiple", "Price divided by modelled production cost", f"{fit}.multiple"),
+        number(f"{name}_multiple", "Price divided by modelled production cost: a ratio", f"{fit}.multiple"),
         text(f"{name}_status", "selling_at_a_loss below 1.0, watch to 1.5, comfortable above", f"{fit}.status"),
         number(f"{name}_percentile", "Of the multiple within its own past, 0 to 1", f"{fit}.percentile"),
     )
@@ -131,8 +133,8 @@ MINER_DAYS = table(
     "One row per UTC day of Bitcoin mining and per change of it while it is running; the newest row of a day holds",
     day("day", "UTC day that the values belong to"),
     number("price_usd", "USD per BTC"),
-    number("difficulty", "Of the Bitcoin network"),
-    number("mean_fees_btc_per_block", "BTC; null when no fee source answered"),
+    number("difficulty", "Difficulty of the Bitcoin network; no unit"),
+    number("mean_fees_btc_per_block", "Mean fees of a block in BTC; null when no fee source answered"),
     number("hashprice_usd_per_ph_day", "USD that a PH/s earns in a day; without fees where those are null"),
     numbers_by_name("break_even_usd", "BTC price in USD at which a fleet earns its electricity, by efficiency in J/TH"),
     *_fit_columns("expanding"),
@@ -160,7 +162,7 @@ CASCADES = table(
     usd("window_usd", "USD liquidated on that side in the 90 s before this step", "window_micros"),
     usd("peak_usd", "Largest 90-second sum so far, in USD", "peak_micros"),
     usd("total_usd", "USD liquidated on that side from the window that began it until now", "total_micros"),
-    count("total_count", "Liquidations in total_usd"),
+    count("total_count", "Number of liquidations in total_usd"),
     texts("venues", "Venues seen on that side during the cascade"),
 )
 
@@ -186,7 +188,7 @@ GAPS = table(
     text("feed", "Feed that saw nothing"),
     time("from_time", "Last moment seen before the gap; UTC"),
     time("to_time", "First moment seen after it; UTC"),
-    text("reason", "Why"),
+    text("reason", "Why it could not see, in words"),
 )
 
 DEAD_LETTERS = table(
