@@ -63,7 +63,10 @@ def _parser() -> argparse.ArgumentParser:
             "  python -m simulator --scenario long-cascade --seconds 60 --wait"
         ),
     )
-    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one (default)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to serve at: other than loopback only where a container closes it off"
+    )
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one (default)")
     parser.add_argument("--scenario", choices=sorted(SCENARIOS), default=DEFAULT_SCENARIO, help=f"default: {DEFAULT_SCENARIO}")
     parser.add_argument("--seed", type=_seed, default=1, help="decides everything that happens (default 1)")
     parser.add_argument("--speed", type=_speed, default=1.0, help=f"simulated seconds per second, up to {STEP_MS} (default 1)")
@@ -117,7 +120,7 @@ async def _serve(options: argparse.Namespace) -> None:
     today = dt.datetime.now(dt.timezone.utc).date()
     mining = SimulatedMining(options.seed, today, price=simulation.bitcoin_price, clock=time.time)
     simulation.mount(SimulatedEthereum(options.seed), mining)
-    async with simulation.serve(port=options.port) as url:
+    async with simulation.serve(options.host, options.port) as url:
         ready = {"url": url, "scenario": options.scenario, "seed": options.seed}
         sys.stdout.write(to_text(ready) + "\n")
         sys.stdout.flush()
