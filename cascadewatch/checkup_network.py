@@ -15,6 +15,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 
 from cascadewatch.checkup import Check, Level, place_of, without_secrets
+from cascadewatch.checkup_alertmanager import check_alertmanagers
 from cascadewatch.checkup_tables import check_tables
 from connectors.clock import monotonic_seconds, now_us
 from connectors.sources.backoff import BUSY_CODES, refusal_words
@@ -63,6 +64,7 @@ async def _ask_all(settings: Settings, collection: Collection) -> list[Check]:
         jobs: list[_Job] = [("tables", _tables(settings))]
         jobs += [(venue.id, _venue(venue, where, client, collection.ssl_context)) for venue, where in collection.venues]
         jobs += [("chain", _chain(settings, collection, client)), ("mining", _mining(collection, client))]
+        jobs += [("alertmanager", check_alertmanagers(settings, client))]
         tasks = [asyncio.ensure_future(job) for _name, job in jobs]
         await asyncio.wait(tasks, timeout=TOTAL_SECONDS)
         checks: list[Check] = []

@@ -32,6 +32,7 @@ def flow_for_bytewax(around: ExitStack) -> Dataflow:
         end_when_stalled(runtime.health, settings.cluster_patience_seconds)
     if not place.is_outside:
         around.enter_context(stopped_by_signals(runtime))
+        runtime.push_alerts()  # of the assets that fall to it
         return runtime.flow(NothingToRead(), WrittenElsewhere())
     tables = runtime.tables_sink()
     around.callback(runtime.drain, tables)

@@ -24,8 +24,17 @@ def collection_of(settings: Settings) -> Collection:
         owns=settings.own_shard.owns,
         chain=_chain(settings),
         mining=_mining(settings),
-        ssl_context=_trusting(settings.ca_file) if settings.ca_file is not None else None,
+        ssl_context=ssl_context_of(settings),
     )
+
+
+def ssl_context_of(settings: Settings) -> ssl.SSLContext | None:
+    """Return what trusts the settings' private certificate authority; ``None`` without one.
+
+    Raises:
+        SettingsError: The file holds no certificate.
+    """
+    return None if settings.ca_file is None else _trusting(settings.ca_file)
 
 
 def _endpoints(settings: Settings, venue: str) -> Endpoints:

@@ -23,6 +23,7 @@ from bytewax.run import cli_main
 
 from connectors import clock
 from connectors.sinks.delta import DeltaSink, DeltaTables, DeltaTablesError
+from connectors.sinks.firing import FiringAlerts
 from connectors.sinks.health import HealthServer, HealthState
 from connectors.sinks.metrics import EventObserver, Metrics, MetricsSink
 from connectors.sinks.observer import SinkObserver
@@ -33,6 +34,7 @@ from connectors.sources.collector import collect
 from connectors.sources.frame import Frame
 from connectors.sources.journal import JournalWriteError
 from connectors.sources.source import FrameSource, Retention, StopSignal
+from flows.alerting import alerting
 from flows.cascade import build
 from flows.cluster import ALONE, ClusterError, Position, Pulse
 from flows.collection import collection_of
@@ -87,7 +89,8 @@ class Runtime:
         self.tenancy = Tenancy(settings)
         if not (position.is_alone or self.tenancy.shard.is_whole):
             raise ClusterError("CASCADEWATCH_SHARD in a cluster: have either shards, each of one process, or a cluster")
-        self.metrics = Metrics(registry_of(self.tenancy.shard), shards=self.tenancy.shard.count)
+        self.firing = FiringAlerts()
+        self.metrics = Metrics(registry_of(self.tenancy.shard), shards=self.tenancy.shard.count, firing=self.firing)
         self.health = HealthState()
         self._observers = observers
         self._sink_observers = sink_observers
@@ -147,6 +150,7 @@ class Runtime:
         place.journal.parent.mkdir(exist_ok=True)
         collection = collection_of(settings)
         self.health.expect_feeds(f"{name}/liquidations" for name in settings.venues)
+        self.push_alerts()
         return FrameSource(
             partition=place.partition,
             journal_path=place.journal,
@@ -156,6 +160,10 @@ class Runtime:
             retention=Retention(settings.journal.retention_seconds, settings.journal.limit_bytes),
             observer=_SourceObservers(self.metrics, self.health, tables.release),
         )
+
+    def push_alerts(self) -> None:
+        """Remember and push what fires, until this context ends. A live process's alone: a replay tells nobody."""
+        self._opened.enter_context(alerting(self.settings, self.firing, self.metrics, self.home))
 
     def journal_replay(self, path: Path, tables: DeltaSink, *, last: int | None) -> ReplaySource:
         """Return the source that replays a journal, up to frame ``last`` where given.
@@ -185,7 +193,9 @@ class Runtime:
         return build(
             source,
             tables=tables,
-            metrics=MetricsSink(self.metrics.observe_batch, self.health.observe_batch, *self._observers),
+            metrics=MetricsSink(
+                self.metrics.observe_batch, self.health.observe_batch, self.firing.observe_batch, *self._observers
+            ),
             parameters=self.settings.parameters,
             addresses=self._addresses,
             share=self.tenancy.share,

@@ -21,6 +21,7 @@ from pydantic import (
     PlainValidator,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -178,6 +179,44 @@ class MetricsSettings(_Section):
     port: int = Field(default=9464, ge=0, le=65_535, description="0 picks a free one")
 
 
+class AlertmanagerSettings(_Section):
+    """Alerts pushed straight to Alertmanager. Without ``urls`` nothing is pushed, and Prometheus's rules do it alone."""
+
+    urls: Annotated[
+        tuple[Annotated[RestUrl, AfterValidator(_without_credentials)], ...], NoDecode, BeforeValidator(_listed)
+    ] = Field(default=(), description="base URLs, as a list or separated by commas; every one gets every alert")
+    username: str | None = Field(default=None, description="for HTTP basic authentication, with password_file")
+    password_file: Folder | None = Field(default=None, description="file that holds the password; read for each push")
+    bearer_token_file: Folder | None = Field(default=None, description="file that holds a bearer token, instead of the two")
+    resend_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=3600,
+        description="what fires is said again so often; four times as long after the last word Alertmanager takes it for over",
+    )
+    max_age_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=86_400,
+        description="a change older than this, read again after a restart say, is not said before the flow has caught up",
+    )
+    runbooks_url: RestUrl | None = Field(
+        default=None,
+        description="where the folder deploy/runbooks can be read; without it links name the place in the repository",
+    )
+    dashboard_url: RestUrl | None = Field(
+        default=None, description="of the dashboard of an asset; {asset} stands for the asset"
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_sign_in(self) -> AlertmanagerSettings:
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("username and password_file go together")
+        if self.username is not None and self.bearer_token_file is not None:
+            raise ValueError("give username and password_file, or bearer_token_file, not both")
+        return self
+
+
 class JournalSettings(_Section):
     """The journal of frames."""
 
@@ -252,6 +291,7 @@ class Settings(BaseSettings):
     chain: ChainSettings = ChainSettings()
     mining: MiningSettings = MiningSettings()
     metrics: MetricsSettings = MetricsSettings()
+    alertmanager: AlertmanagerSettings = AlertmanagerSettings()
     journal: JournalSettings = JournalSettings()
     sink: SinkSettings = SinkSettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
@@ -261,7 +301,8 @@ class Settings(BaseSettings):
     )
     ca_file: Folder | None = Field(
         default=None,
-        description="PEM file of a private certificate authority, trusted besides the system's by sockets, polls and JSON-RPC",
+        description="PEM file of a private certificate authority, trusted besides the system's by sockets, polls, JSON-RPC "
+        "and pushes to Alertmanager",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="of what is logged, at least")
     parameters: Annotated[Parameters, BeforeValidator(spelled_out), AfterValidator(sensible)] = Field(
@@ -322,6 +363,7 @@ def secrets_of(settings: Settings) -> set[str]:
     """Return every text in the settings that may be a secret, or a part of one."""
     urls = [url for each in settings.endpoints.values() for url in (each.rest_url, each.websocket_url)]
     urls += settings.mining.base_urls.values()
+    urls += settings.alertmanager.urls
     secrets = secrets_in_options(settings.storage_options().items())
     if settings.chain.url is not None:
         urls.append(settings.chain.url.get_secret_value())

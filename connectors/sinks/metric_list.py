@@ -75,6 +75,10 @@ DIFFICULTY_MULTIPLE = _gauge("difficulty_multiple", "BTC price per modelled prod
 HASHPRICE = _gauge("hashprice_usd_per_ph_day", "USD that a PH/s earns in a day")
 MINER_DAY_TIMESTAMP = _gauge("miner_day_timestamp_seconds", "When the newest miner values were received")
 
+# What fires, with hysteresis, hold and cool-down: the rules go by it, and so does what is pushed.
+ALERT_SEVERITY = _gauge("alert_severity", "Severity of the alert that fires: 0 none, 1 info, 2 warning, 3 critical", "asset")
+CASCADE_RUNNING = _gauge("cascade_running", "1 while a cascade runs, 0 for two hours after", "asset", "position_side")
+
 # How the sources fare.
 FRAMES = _counter("frames_received_total", "Frames journaled", "venue", "channel")
 FRAME_BYTES = _counter("frame_bytes_total", "Payload of frames journaled", "venue", "channel")
@@ -120,6 +124,15 @@ SPOOL_BLOCKED = _gauge("spool_blocked", "1 while the spool is full and the flow 
 COMMIT_SECONDS = _histogram("commit_seconds", "Duration of commits; its count is their number", "table")
 COMMIT_FAILURES = _counter("commit_failures_total", "Commits that failed and are tried again", "table", "error")
 COMMIT_TIMESTAMP = _gauge("commit_timestamp_seconds", "When a table was last committed to", "table")
+
+# How the alerts fare that are pushed.
+ALERTS_PUSHED = _counter("alerts_pushed_total", "Alerts that an Alertmanager has taken, those said again too", "alertmanager")
+ALERT_PUSH_FAILURES = _counter("alert_push_failures_total", "Pushes that failed and are tried again", "alertmanager", "error")
+ALERT_UNSENT_TIMESTAMP = _gauge(
+    "alert_unsent_timestamp_seconds",
+    "When the oldest change of an alert that is not delivered yet was made; 0 while there is none",
+    "alertmanager",
+)
 
 METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 """All of them, in this order."""

@@ -12,6 +12,7 @@ from connectors import clock
 from connectors.sinks import metric_list as m
 from connectors.sinks.delay_metrics import DelayMetrics
 from connectors.sinks.event_metrics import EventMetrics, feed_labels
+from connectors.sinks.firing import FiringAlerts
 from connectors.sinks.metric_list import METRICS, Metric, MetricKind
 
 __all__ = ["METRICS", "Metric", "MetricKind", "Metrics", "MetricsSink"]
@@ -31,14 +32,28 @@ class Metrics:
     """All metrics, on one registry. Observes events, the source and the sink; its methods may be called on any thread."""
 
     def __init__(
-        self, registry: CollectorRegistry | None = None, *, max_assets: int = DEFAULT_MAX_ASSETS, shards: int = 1
+        self,
+        registry: CollectorRegistry | None = None,
+        *,
+        max_assets: int = DEFAULT_MAX_ASSETS,
+        shards: int = 1,
+        firing: FiringAlerts | None = None,
     ) -> None:
-        """Register everything; without a registry a fresh one is made. ``shards``: among which the assets are divided."""
+        """Register everything.
+
+        Args:
+            registry: A fresh one is made without.
+            max_assets: With a sample for each score metric.
+            shards: Among which the assets are divided.
+            firing: The alerts that fire; whoever gives it has it observe the events.
+        """
         self.registry = registry if registry is not None else CollectorRegistry()
         self._events = EventMetrics(max_assets)
         self.registry.register(self._events)
         self._delays = DelayMetrics()
         self.registry.register(self._delays)
+        if firing is not None:
+            self.registry.register(firing)
         self._frames = self._counter(m.FRAMES)
         self._frame_bytes = self._counter(m.FRAME_BYTES)
         self._frame_timestamp = self._gauge(m.FRAME_TIMESTAMP)
@@ -60,6 +75,9 @@ class Metrics:
         )
         self._commit_failures = self._counter(m.COMMIT_FAILURES)
         self._commit_timestamp = self._gauge(m.COMMIT_TIMESTAMP)
+        self._alerts_pushed = self._counter(m.ALERTS_PUSHED)
+        self._alert_push_failures = self._counter(m.ALERT_PUSH_FAILURES)
+        self._alert_unsent_timestamp = self._gauge(m.ALERT_UNSENT_TIMESTAMP)
         self._feed_children: dict[str, tuple[Counter, Counter, Gauge]] = {}
 
     def observe(self, event: Any) -> None:
@@ -121,6 +139,18 @@ class Metrics:
     def commit_failed(self, table: str, error: str, reason: str) -> None:  # noqa: ARG002 - words make no label
         """A commit failed and will be tried again."""
         self._commit_failures.labels(table, error).inc()
+
+    def alerts_pushed(self, alertmanager: str, count: int) -> None:
+        """An Alertmanager has taken so many alerts."""
+        self._alerts_pushed.labels(alertmanager).inc(count)
+
+    def alert_push_failed(self, alertmanager: str, error: str) -> None:
+        """A push failed and will be tried again."""
+        self._alert_push_failures.labels(alertmanager, error).inc()
+
+    def alerts_unsent(self, alertmanager: str, since_us: int | None) -> None:
+        """The oldest change that is not delivered yet is from then; without one all are."""
+        self._alert_unsent_timestamp.labels(alertmanager).set((since_us or 0) / _MICROS)
 
     def _counter(self, metric: Metric) -> Counter:
         return Counter(metric.name, metric.help, metric.labels, registry=self.registry)

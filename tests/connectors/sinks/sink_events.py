@@ -18,7 +18,11 @@ from market.raw import Cause, Completeness, PositionSide
 from market.readings import (
     WINDOWS_S,
     AbsoluteRisk,
+    AlertChange,
+    AlertState,
+    CascadePhase,
     CascadeScore,
+    CascadeTransition,
     DerivativesReading,
     LiquidationWindows,
     Score,
@@ -182,3 +186,40 @@ def stablecoin_transfer(sequence: int = 1, *, at_us: int = NOON_US, **changes: A
         "is_removed": False,
     }
     return StablecoinTransfer(**(values | changes))
+
+
+def alert_change(
+    severity: Severity = Severity.WARNING, previous: Severity = Severity.NONE, sequence: int = 1, **changes: Any
+) -> AlertChange:
+    """Of BTC at noon and the sequence's second."""
+    values: dict[str, Any] = {
+        "cause": cause(sequence, at_us=NOON_US + sequence * 1_000_000),
+        "asset": "BTC",
+        "severity": severity,
+        "previous_severity": previous,
+        "state": AlertState.RESOLVED if severity is Severity.NONE else AlertState.FIRING,
+        "reason": f"BTC risk 80 (funding 30, liquidations 20), pressure −42: {severity.value}",
+        "score_sequence": sequence,
+        "risk": 80,
+        "pressure": -42,
+    }
+    return AlertChange(**(values | changes))
+
+
+def cascade_step(phase: CascadePhase = CascadePhase.BEGAN, sequence: int = 1, **changes: Any) -> CascadeTransition:
+    """Of BTC longs at noon and the sequence's second."""
+    million = 1_000_000_000_000
+    values: dict[str, Any] = {
+        "cause": cause(sequence, at_us=NOON_US + sequence * 1_000_000),
+        "cascade_id": "BTC-LONG-local-1",
+        "asset": "BTC",
+        "position_side": PositionSide.LONG,
+        "phase": phase,
+        "began_time_us": NOON_US,
+        "window_micros": 6 * million,
+        "peak_micros": 30 * million,
+        "total_micros": 84 * million,
+        "total_count": 1_204,
+        "venues": ("binance-usdm", "okx"),
+    }
+    return CascadeTransition(**(values | changes))

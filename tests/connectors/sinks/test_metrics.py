@@ -22,6 +22,7 @@ from sink_events import (
     windows,
 )
 
+from connectors.sinks.firing import FiringAlerts
 from connectors.sinks.metrics import METRICS, MetricKind, Metrics, MetricsSink
 from market.events import AssetMiners, AssetPressure, Gap
 from market.feeds import FeedSight, LiquidationFeeds, Sight
@@ -79,14 +80,18 @@ def feeds(*, at_us: int = NOON_US, partition: str = "0", **sights: Sight) -> Liq
 
 def everything() -> Metrics:
     """Make every metric have a sample."""
-    metrics = Metrics()
+    firing = FiringAlerts()
+    metrics = Metrics(firing=firing)
     feed = "okx/liquidations"
+    change = AlertChange(cause(), "BTC", Severity.INFO, Severity.NONE, AlertState.FIRING, "", 1, 31, None)
+    step = CascadeTransition(cause(), "id", "BTC", PositionSide.LONG, CascadePhase.BEGAN, NOON_US, 1, 1, 1, 1, ("okx",))
+    firing.observe_batch([change, step])
     metrics.observe_batch(
         [
             liquidation(),
             knowing_score(),
-            CascadeTransition(cause(), "id", "BTC", PositionSide.LONG, CascadePhase.BEGAN, NOON_US, 1, 1, 1, 1, ("okx",)),
-            AlertChange(cause(), "BTC", Severity.INFO, Severity.NONE, AlertState.FIRING, "", 1, 31, None),
+            step,
+            change,
             DeadLetter(cause(), feed, "okx", "MalformedFrameError", "", b""),
             Gap(cause(), "okx", feed, NOON_US, NOON_US + USD, ""),
             FeedStatus(cause(), feed, "0", FeedState.CONNECTED, ""),
@@ -103,6 +108,9 @@ def everything() -> Metrics:
     metrics.spool_blocked(is_blocked=False)
     metrics.committed("liquidations", 4, 0.02)
     metrics.commit_failed("scores", "OSError", "unreachable")
+    metrics.alerts_pushed("127.0.0.1:9093", 2)
+    metrics.alert_push_failed("127.0.0.1:9093", "ConnectError")
+    metrics.alerts_unsent("127.0.0.1:9093", NOON_US)
     return metrics
 
 
@@ -356,6 +364,16 @@ def test_the_sinks_numbers_are_shown() -> None:
     assert samples["cascadewatch_commit_seconds_sum"] == {("liquidations",): 0.02}
     assert samples["cascadewatch_commit_failures_total"] == {("scores", "OSError"): 1}
     assert samples["cascadewatch_commit_timestamp_seconds"]["liquidations",] > NOON_S
+
+
+def test_what_fires_and_how_pushes_fare_is_shown() -> None:
+    samples = page(everything())
+
+    assert samples["cascadewatch_alert_severity"] == {("BTC",): 1}
+    assert samples["cascadewatch_cascade_running"] == {("BTC", "LONG"): 1}
+    assert samples["cascadewatch_alerts_pushed_total"] == {("127.0.0.1:9093",): 2}
+    assert samples["cascadewatch_alert_push_failures_total"] == {("127.0.0.1:9093", "ConnectError"): 1}
+    assert samples["cascadewatch_alert_unsent_timestamp_seconds"] == {("127.0.0.1:9093",): NOON_S}
 
 
 def test_the_sources_numbers_are_shown() -> None:
