@@ -49,7 +49,7 @@ IDENTITY = {
     "liquidations": ("venue", "symbol", "position_side", "event_time", "price", "base_quantity"),
     "derivatives": ("venue", "symbol"),
     "book_depth": ("venue", "symbol"),
-    "stablecoin_transfers": ("transaction_hash", "log_index"),
+    "stablecoin_transfers": ("transaction_hash", "log_index", "removed"),  # a re-organised chain takes back and brings again
     "miner_days": ("day",),
     "scores": ("asset",),
     "cascades": ("asset", "position_side", "phase"),

@@ -28,6 +28,12 @@ DeltaTables.commit = refuse
 """
 """As if the store answered every commit with an error."""
 
+_DEAD_AFTER = """
+from connectors.sources.feed import WebSocketFeed
+describe = WebSocketFeed.__init__
+WebSocketFeed.__init__ = lambda *given, **named: describe(*given, **{{"stale_after_seconds": {seconds!r}, **named}})
+"""
+
 _COMMITS_WAIT = """
 from connectors.sinks.uploader import Uploader
 commit_all = Uploader._round
@@ -64,6 +70,11 @@ def patched(changes: str, arguments: list[str]) -> list[str]:
 def commits_wait_for(path: Path) -> str:
     """Return a change: nothing is committed before there is such a file."""
     return _COMMITS_WAIT.format(path=str(path))
+
+
+def connections_dead_after(seconds: float) -> str:
+    """Return a change: a connection over which nothing comes counts as dead after so long, not after a minute."""
+    return _DEAD_AFTER.format(seconds=seconds)
 
 
 def noting_lags(path: Path) -> str:

@@ -17,6 +17,7 @@ from network_story import (
     BIG_BYTES,
     BINANCE,
     CAPPED_BLOCKS,
+    DEAD_AFTER_S,
     FLOOD,
     INVERSE,
     LINEAR,
@@ -145,7 +146,7 @@ def test_every_connection_that_ended_has_its_gap_with_the_reason(story: Story) -
 def test_the_gap_of_a_connection_that_fell_silent_is_as_long_as_the_silence(story: Story, venue: str) -> None:
     (row,) = (row for row in gaps(story, f"{venue}/liquidations") if row["reason"].startswith("stale"))
 
-    assert (row["to_time"] - row["from_time"]).total_seconds() > 60
+    assert (row["to_time"] - row["from_time"]).total_seconds() > DEAD_AFTER_S
 
 
 @pytest.mark.parametrize("venue", VENUES)
