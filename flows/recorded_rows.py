@@ -6,18 +6,20 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from connectors.sinks.delta_tables import DeltaTablesError, SchemaDiffersError
 from connectors.sinks.tables import schema_of
 from connectors.sources.recorded import DERIVATIVES_FEED, LIQUIDATIONS_FEED, RecordedDerivatives, RecordedLiquidation
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds  # at run time it loads pandas, where there is one: half a second of every start
 
 MOST_ROWS = 200_000
 """Of one table in memory at once, unless a single second holds more: some 50 MB."""
@@ -96,7 +98,7 @@ def _rows(recording: _Recording, table: DeltaTable) -> Iterator[Row]:
     whole: ds.FileSystemDataset = table.to_pyarrow_dataset()
     for day in sorted({date.fromisoformat(partition["date"]) for partition in table.partitions()}):
         files = list(whole.get_fragments(filter=pc.field("date") == pa.scalar(day)))
-        dataset = ds.FileSystemDataset(files, whole.schema, whole.format, whole.filesystem)
+        dataset = type(whole)(files, whole.schema, whole.format, whole.filesystem)
         begin = datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
         for rows in _slices(dataset, recording.columns, begin, begin + timedelta(days=1)):
             yield from _in_order(recording, rows)
