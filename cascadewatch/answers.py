@@ -16,6 +16,7 @@ from rich.text import Text
 
 from connectors.sinks.tables import TABLES
 from flows.settings import Settings
+from views.common import common_views
 from views.queries import QueryError, open_tables, query, summarise
 
 _MOST_SHOWN = 200
@@ -51,6 +52,18 @@ def print_schema(name: str) -> None:
     for field in table.schema:
         shown.add_row(field.name, str(field.type), (field.metadata or {}).get(b"comment", b"").decode())
     _console().print(shown)
+
+
+def print_view(name: str) -> None:
+    """Print the SQL of one view, as any engine that knows the tables by name takes it.
+
+    Raises:
+        QueryError: There is no such view.
+    """
+    view = next((view for view in common_views() if view.name == name), None)
+    if view is None:
+        raise QueryError(f"there is no view {name!r}; there are {', '.join(view.name for view in common_views())}")
+    typer.echo(f"-- {view.comment}\n{view.sql}")
 
 
 def print_answer(settings: Settings, sql: str, output: Literal["table", "csv", "json"]) -> None:

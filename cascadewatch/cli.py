@@ -189,10 +189,13 @@ def tables(
     *,
     data: DataOption = None,
     schema: Annotated[str | None, typer.Option(help="Print this table's columns, types and units.")] = None,
+    view: Annotated[str | None, typer.Option(help="Print the SQL of this view for a common question.")] = None,
 ) -> None:
-    """List the tables: rows, files, sizes, newest version; or one table's columns with --schema NAME."""
+    """List the tables: rows, files, sizes, newest version. With --schema one table's columns, with --view a view's SQL."""
     if schema is not None:
         answers.print_schema(schema)
+    elif view is not None:
+        answers.print_view(view)
     else:
         answers.print_tables(_settings(data))
 
@@ -205,9 +208,10 @@ def query(
     data: DataOption = None,
     output: Annotated[Literal["table", "csv", "json"], typer.Option(help="json: one object per line.")] = "table",
 ) -> None:
-    """Ask the tables, read-only.
+    """Ask the tables, read-only. There are views for common questions, too; see docs/recipes.md.
 
-    Example: [bold]cascadewatch query "SELECT venue, position_side, sum(notional_usd) FROM liquidations GROUP BY 1, 2"[/]
+    Examples: [bold]cascadewatch query "SELECT venue, position_side, sum(notional_usd) FROM liquidations GROUP BY 1, 2"[/],
+    [bold]cascadewatch query "SELECT * FROM cascades_by_day"[/]
     """
     answers.print_answer(_settings(data), sql, output)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from connectors.sinks.delta_tables import STORE_ERRORS
 from connectors.sinks.tables import TABLES
+from views.common import views_named_in
 
 _ANSWER_ERRORS = (*STORE_ERRORS, pa.ArrowException)  # rows are computed while they are read: division by zero comes as Arrow's
 
@@ -64,7 +66,7 @@ def _open(uri: str, storage_options: dict[str, str]) -> DeltaTable | None:
 
 
 def query(sql: str, tables: Mapping[str, DeltaTable]) -> pa.Table:
-    """Return the answer to one SELECT (DataFusion's SQL).
+    """Return the answer to one SELECT (DataFusion's SQL) over tables and the views for common questions.
 
     Raises:
         QueryError: Not a query, or one that cannot be answered: the engine's own words.
@@ -73,6 +75,7 @@ def query(sql: str, tables: Mapping[str, DeltaTable]) -> pa.Table:
     engine = QueryBuilder()
     for name, table in tables.items():
         engine.register(name, table)
+    _make_views(engine, statement)
     try:
         # Only a query can stand inside EXISTS: this refuses COPY, CREATE, INSERT and every other statement that acts.
         plan = pa.table(engine.execute(f"EXPLAIN SELECT 1 WHERE EXISTS (\n{statement}\n)"))
@@ -85,6 +88,13 @@ def query(sql: str, tables: Mapping[str, DeltaTable]) -> pa.Table:
         return pa.table(engine.execute(statement))
     except _ANSWER_ERRORS as error:
         raise QueryError(_in_words(error)) from error
+
+
+def _make_views(engine: QueryBuilder, statement: str) -> None:
+    """Make the views that a statement names; one whose tables are not there is missing, as they are."""
+    for view in views_named_in(statement):
+        with suppress(DeltaError):
+            engine.execute(f"CREATE VIEW {view.name} AS {view.sql}")
 
 
 def _makes_a_table(plan: pa.Table) -> bool:
