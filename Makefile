@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help run live test test-fast test-faults test-cluster tools check fmt bench soak fuzz audit lock clean
 
 help: ## Say what each target does
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 run: $(VENV)/.run ## Watch the simulated market; ARGS="--simulate --scenario short-squeeze --seconds 60" hands arguments on
 	@$(BIN)/cascadewatch run $(ARGS)
@@ -24,7 +24,7 @@ live: $(VENV)/.run ## Watch the real exchanges
 
 test: $(VENV)/.dev tools check ## All checks and all tests, as CI runs them
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --cov --cov-report=
-	$(BIN)/python -m pytest -m 'slow and not cluster' --durations 10 --cov --cov-append --cov-report=
+	$(BIN)/python -m pytest -m 'slow and not cluster and not image and not kubernetes' --durations 10 --cov --cov-append --cov-report=
 	$(BIN)/python -m coverage report --include='market/*,operators/*,connectors/sources/venues/*,connectors/sources/chain/*,connectors/sources/mining/*' --fail-under=100 --skip-covered --show-missing
 
 test-fast: $(VENV)/.dev ## The tests that need no second process, in under a minute
@@ -38,6 +38,15 @@ test-cluster: $(VENV)/.dev ## The flow as a Bytewax cluster: not part of make te
 
 tools: ## Install the real servers that tests start, where this is Debian and we are root; otherwise say which
 	@deploy/install-tools.sh
+
+image-test: $(VENV)/.dev ## Build the image and run it under podman, as root: minutes, so not part of make test; BASE=... takes another base
+	deploy/image/test.sh $(abspath $(BIN)/python)
+
+lint-kubernetes: $(VENV)/.dev ## Hold the manifests and the Dockerfile against checkov's rules, in a virtual environment of its own
+	deploy/kubernetes/lint.sh
+
+test-kubernetes: $(VENV)/.dev ## Run the demo in the cluster that kubectl reaches, if it does: kill a pod, scale, check the tables
+	$(BIN)/python -m pytest -m kubernetes -rs tests/deploy
 
 check: $(VENV)/.dev ## Lint, format, types, and the direction of imports
 	$(BIN)/ruff check .

@@ -42,7 +42,9 @@ def kubectl() -> str:
 
 def _minor_version(program: str) -> int:
     told = subprocess.run([program, "version", "--client", "--output=json"], capture_output=True, text=True, check=True)
-    return int(re.match(r"\d+", json.loads(told.stdout)["clientVersion"]["minor"])[0])
+    found = re.match(r"\d+", json.loads(told.stdout)["clientVersion"]["minor"])
+    assert found is not None, told.stdout
+    return int(found[0])
 
 
 def _rendered(folder: Path) -> str:
