@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from sink_events import NOON_US, liquidation, score
 
 from connectors.clock import now_us
-from connectors.sinks.delta_tables import DeltaTables
+from connectors.sinks.delta_tables import DeltaTables, app_id
 from connectors.sinks.maintenance import Rules, TableMaintenance, TableReport
 from connectors.sinks.sequences import highs_of
 from connectors.sinks.table_columns import to_arrow
@@ -47,6 +50,23 @@ class Maintained:
 
     def _commit(self, name: str, rows: pa.Table, writer: DeltaTables | None) -> int:
         return (writer or self.writer).commit(name, rows, highs_of(rows))
+
+    def commit_plainly(self, sequences: Iterable[int], day: str = "2023-11-15") -> None:
+        """Commit liquidations, one by one, by no library: the table's files are what they would be, in a tenth of the time.
+
+        Args:
+            sequences: Of the rows, which continue what was committed.
+            day: The partition, whatever the rows' time.
+        """
+        folder = Path(self.root, "liquidations")
+        for version, sequence in enumerate(sequences, start=self.table().version() + 1):
+            name = f"date={day}/{sequence}.parquet"
+            pq.write_table(to_arrow(LIQUIDATIONS, [liquidation(sequence)]), folder / name)
+            file = {"path": name, "partitionValues": {"date": day}, "size": (folder / name).stat().st_size, "dataChange": True}
+            added = {**file, "modificationTime": NOON_US // 1_000, "stats": json.dumps({"numRecords": 1})}
+            actions = [{"add": added}, {"txn": {"appId": app_id("local"), "version": sequence}}]
+            (folder / "_delta_log" / f"{version:020}.json").write_text("\n".join(map(json.dumps, actions)))
+        self.writer = self.opened()
 
     def table(self, name: str = "liquidations") -> DeltaTable:
         """Open a table as a reader does."""
