@@ -32,6 +32,7 @@ class EventMetrics(Collector):
         self._longs: dict[str, list[int]] = {}  # by venue: count, micro-USD
         self._shorts: dict[str, list[int]] = {}
         self._heard_us: dict[str, int] = {}  # by venue: receive time of the newest liquidation
+        self._lag_us: dict[str, int] = {}  # by venue: of the same, from the venue's time to the receipt
         self._counts: dict[m.Metric, defaultdict[tuple[str, ...], float]] = {metric: defaultdict(float) for metric in _COUNTED}
         self._scores: dict[str, Score] = {}
         self._pressure: Pressure | None = None
@@ -56,6 +57,7 @@ class EventMetrics(Collector):
     def observe_batch(self, events: Iterable[Any]) -> None:
         """Take events in the order they come; those of no interest are passed over."""
         longs, shorts, heard_us, long = self._longs, self._shorts, self._heard_us, PositionSide.LONG
+        lag_us = self._lag_us
         handler_of = self._handlers.get
         for event in events:
             kind = type(event)
@@ -66,7 +68,9 @@ class EventMetrics(Collector):
                     totals = by_venue[event.venue] = [0, 0]
                 totals[0] += 1
                 totals[1] += event.notional_micros
-                heard_us[event.venue] = event.cause.receive_time_us
+                receive_time_us = event.cause.receive_time_us
+                heard_us[event.venue] = receive_time_us
+                lag_us[event.venue] = receive_time_us - event.event_time_us
             else:
                 handler = handler_of(kind)
                 if handler is not None:
@@ -83,6 +87,8 @@ class EventMetrics(Collector):
         yield _family(m.LIQUIDATED_USD, ((labels, micros / _MICROS) for labels, _count, micros in liquidations))
         heard = list(self._heard_us.items())
         yield _family(m.LIQUIDATION_TIMESTAMP, (((venue,), at_us / _MICROS) for venue, at_us in heard))
+        lags = list(self._lag_us.items())
+        yield _family(m.EVENT_LAG, (((venue,), lag_us / _MICROS) for venue, lag_us in lags))
         for metric, counts in self._counts.items():
             yield _family(metric, list(counts.items()))
         yield _family(m.CONNECTIONS, [(labels, len(up)) for labels, up in list(self._up.items())])

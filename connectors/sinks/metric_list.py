@@ -103,6 +103,11 @@ FEED_SILENT_AFTER = _gauge(
     "channel",
 )
 LIQUIDATION_TIMESTAMP = _gauge("liquidation_timestamp_seconds", "When the newest liquidation was received", "venue")
+EVENT_LAG = _gauge(
+    "event_lag_seconds",
+    "From the venue's time of the newest liquidation to its receipt; 0 also where the venue's clock is ahead of ours",
+    "venue",
+)
 DEAD_LETTERS = _counter("dead_letters_total", "Frames, or items of them, that could not be used", "venue", "error")
 GAPS = _counter("gaps_total", "Intervals that a feed could not see", "venue")
 GAP_SECONDS = _counter("gap_seconds_total", "Length of those intervals", "venue")

@@ -323,6 +323,13 @@ def test_the_newest_liquidation_of_each_venue_has_its_time() -> None:
     assert samples["cascadewatch_liquidation_timestamp_seconds"] == {("binance-usdm",): NOON_S + 2, ("okx",): NOON_S}
 
 
+def test_the_newest_liquidation_of_each_venue_says_how_late_it_came() -> None:
+    samples = after(liquidation(), liquidation(venue="okx", event_time_us=NOON_US - 2 * USD), liquidation(venue="okx"))
+
+    assert samples["cascadewatch_event_lag_seconds"] == {("binance-usdm",): 0.25, ("okx",): 0.25}
+    assert after(liquidation(event_time_us=NOON_US))["cascadewatch_event_lag_seconds"] == {("binance-usdm",): 0.0}
+
+
 def test_polls_of_one_channel_fail_and_answer_each_for_itself() -> None:
     metrics = Metrics()
 
