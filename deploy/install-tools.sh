@@ -10,6 +10,7 @@ prometheus              prometheus               evaluates the shipped rules, an
 promtool                prometheus               unit tests of the rules
 prometheus-alertmanager prometheus-alertmanager  takes pushed alerts, routes them, renders the templates
 amtool                  prometheus-alertmanager  checks the configuration and its routes
+shellcheck              shellcheck               reads the scripts in deploy
 '
 
 if [ "${1:-}" = --list ]; then

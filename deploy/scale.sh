@@ -5,7 +5,7 @@
 set -euo pipefail
 here=$(dirname "$0")
 
-namespace=cascadewatch dry_run= wanted=
+namespace=cascadewatch dry_run='' wanted=''
 while [ $# -gt 0 ]; do
     case $1 in
     --dry-run) dry_run=yes ;;
