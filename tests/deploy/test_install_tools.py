@@ -17,6 +17,7 @@ def machine(tmp_path):
     programs.mkdir()
     for name in NEEDED:
         (programs / name).symlink_to(real_program(name))
+    has(programs, "shellcheck")  # the servers are what these tests are about
     return programs
 
 
