@@ -207,10 +207,11 @@ def prometheus(tmp_path_factory):
         ]
         with running(command, log=folder / "prometheus.log") as server:
             wait_until_it_answers(f"http://127.0.0.1:{port}/-/ready", server)
-            run.wait_until(lambda page: "cascade_running{" in page and "stablecoin_pressure " in page, seconds=60)
-            run.wait_until(lambda page: 'rows_committed_total{table="cascades"}' in page, seconds=30)
+            for metric in ("cascade_running", "stablecoin_flow_usd", "hashprice_usd_per_ph_day", "open_interest_usd"):
+                run.wait_until(lambda page, metric=metric: f"\ncascadewatch_{metric}" in page, seconds=60)
             with Prometheus(f"127.0.0.1:{port}") as asked:
                 asked.wait_until_it_has("count_over_time(cascadewatch_cascade_running[5s]) >= 3")
+                asked.wait_until_it_has("cascadewatch_chain_block_timestamp_seconds")
                 asked.wait_until_it_has('rate(cascadewatch_rows_committed_total{table="cascades"}[10s])')
                 yield asked
 
