@@ -70,7 +70,7 @@ def wait_until(is_so: Callable[[], bool], *, what: str, pods: list[Pod], seconds
         time.sleep(0.2)
 
 
-def drain_job(overlay: str, number: int, *, count: int | None = None) -> Resource:
+def drain_job(overlay: str, number: int) -> Resource:
     """Return what deploy/scale.sh would create."""
     made = subprocess.run(
         [sys.executable, str(DRAIN_JOB), str(number)],
@@ -93,9 +93,9 @@ class Scaled:
     sequences: dict[str, int] = field(default_factory=dict)
 
 
-def drain(cluster: LocalCluster, number: int) -> int:
+def drain(cluster: LocalCluster, number: int, *, count: int | None = None) -> int:
     [container] = drain_job(cluster.overlay, number)["spec"]["template"]["spec"]["containers"]
-    return cluster.run(container, number, name=f"drain-{number}").wait(60)
+    return cluster.run(container, number, name=f"drain-{number}", count=count).wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -175,19 +175,26 @@ def test_a_single_pod_keeps_its_tables_on_its_volume_and_the_cron_job_maintains_
         assert {row["feed_partition"] for row in rows(tables, "liquidations")} == {"0"}
 
 
-def test_a_shard_reaches_its_object_store_by_what_is_in_the_secret(market: str, tmp_path: Path) -> None:
+def test_one_pod_becomes_shards_and_reaches_its_object_store_by_what_is_in_the_secret(market: str, tmp_path: Path) -> None:
     with s3_server(tmp_path) as store:
         options = store.storage_options()
         secret = "[sink.storage_options]\n" + "".join(f'{key} = "{value}"\n' for key, value in options.items())
         uri = store.uri("cascadewatch")
         settings = {**of_the_simulator(), "CASCADEWATCH_SINK__TABLES_URI": uri}
         with local_cluster("sharded", tmp_path / "cluster", market, settings=settings, secret=secret) as cluster:
+
+            def partitions() -> set[str]:
+                return {row["feed_partition"] for row in rows(uri, "scores", options)}
+
+            undivided = cluster.start(0, count=1)
+            wait_until(lambda: partitions() == {"0"}, what="scores", pods=[undivided])
+            assert undivided.stop() == 0, undivided.words()
+            assert drain(cluster, 0, count=1) == 0
             pod = cluster.start(2)
             wait_for([pod], "readinessProbe")
-            wait_until(lambda: bool(rows(uri, "scores", options)), what="scores", pods=[pod])
+            wait_until(lambda: partitions() == {"0", "2of3g2"}, what="scores of the shard", pods=[pod])
             assert pod.stop() == 0, pod.words()
         assert "handed_over" in pod.words()
-        assert {row["feed_partition"] for row in rows(uri, "scores", options)} == {"2of3g1"}
 
 
 @pytest.mark.cluster
