@@ -11,7 +11,7 @@ PACKAGES := market connectors operators flows simulator views cascadewatch
 # Compiled once rather than in each process: tests start many, and pytest's own share is eight seconds in each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run live test test-fast test-faults test-cluster tools check fmt bench soak fuzz audit lock clean
+.PHONY: help run live test test-fast test-faults test-cluster image-test test-kubernetes lint-kubernetes tools check fmt bench soak fuzz audit lock clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -78,7 +78,7 @@ lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements*.lock
 	    --all-extras --group dev pyproject.toml -o requirements-dev.lock
 
 clean: ## Remove the virtual environment and caches; data stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache
+	rm -rf $(VENV) .venv-lint .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache
 
 $(VENV)/.run: requirements.lock pyproject.toml
 	@deploy/make-venv.sh $(VENV) requirements.lock
@@ -86,4 +86,5 @@ $(VENV)/.run: requirements.lock pyproject.toml
 
 $(VENV)/.dev: requirements-dev.lock pyproject.toml
 	@deploy/make-venv.sh $(VENV) requirements-dev.lock
+	@deploy/get-kubectl.sh $(VENV)
 	@touch $@ $(VENV)/.run

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable
-from local_pods import LocalCluster, Pod, local_cluster, wait_for
+from local_pods import START_SECONDS, LocalCluster, Pod, local_cluster, wait_for
 from manifests import ROOT, Resource, resources, stateful_set, the
 from s3_server import s3_server
 
@@ -61,7 +61,7 @@ def rows(uri: str, table: str, options: dict[str, str] | None = None) -> list[di
     return DeltaTable(where, storage_options=options).to_pyarrow_table().to_pylist()
 
 
-def wait_until(is_so: Callable[[], bool], *, what: str, pods: list[Pod], seconds: float = 60) -> None:
+def wait_until(is_so: Callable[[], bool], *, what: str, pods: list[Pod], seconds: float = START_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
         for pod in pods:
@@ -95,7 +95,7 @@ class Scaled:
 
 def drain(cluster: LocalCluster, number: int, *, count: int | None = None) -> int:
     [container] = drain_job(cluster.overlay, number)["spec"]["template"]["spec"]["containers"]
-    return cluster.run(container, number, name=f"drain-{number}", count=count).wait(60)
+    return cluster.run(container, number, name=f"drain-{number}", count=count).wait(START_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def scaled(market: str, tmp_path_factory: pytest.TempPathFactory) -> Scaled:
         pods[1].kill()
         story.codes["stopped"] = [pods[0].stop()]
         early = cluster.start(0, count=3)
-        story.codes["early"] = [early.wait(60)]
+        story.codes["early"] = [early.wait(START_SECONDS)]
         story.early = early.words()
         story.codes["drained"] = [drain(cluster, number) for number in range(2)]
         story.codes["drained again"] = [drain(cluster, number) for number in range(2)]
@@ -169,7 +169,7 @@ def test_a_single_pod_keeps_its_tables_on_its_volume_and_the_cron_job_maintains_
         wait_until(lambda: bool(rows(tables, "liquidations")), what="liquidations", pods=[pod])
         job = the("CronJob", "cascadewatch-maintain", cluster.among)["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         maintained = cluster.run(job["containers"][0], 0, name="maintain")
-        assert maintained.wait(60) == 0, maintained.words()
+        assert maintained.wait(START_SECONDS) == 0, maintained.words()
         assert "liquidations" in maintained.words()
         assert pod.stop() == 0
         assert {row["feed_partition"] for row in rows(tables, "liquidations")} == {"0"}
