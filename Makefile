@@ -76,6 +76,10 @@ lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements*.lock
 	    --all-extras pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate --generate-hashes --upgrade \
 	    --all-extras --group dev pyproject.toml -o requirements-dev.lock
+	echo 'hatchling>=1.25' | $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
+	    --generate-hashes --upgrade - -o deploy/image/build-requirements.lock
+	echo 'checkov>=3.2' | $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
+	    --generate-hashes --upgrade - -o deploy/kubernetes/lint-requirements.lock
 
 clean: ## Remove the virtual environment and caches; data stays
 	rm -rf $(VENV) .venv-lint .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache
