@@ -127,6 +127,19 @@ def test_what_is_critical_in_the_market_waits_for_nothing(whole):
     ]
 
 
+def test_whoever_hears_of_a_begin_hears_of_the_end(whole):
+    receivers = yaml.safe_load(whole.read_text())["receivers"]
+    configs = [
+        (receiver["name"], kind, each.get("send_resolved", kind == "pagerduty_configs"))
+        for receiver in receivers
+        for kind, found in receiver.items()
+        if kind != "name"
+        for each in found
+    ]
+
+    assert [(name, kind) for name, kind, is_told in configs if not is_told] == [("watchdog", "webhook_configs")]
+
+
 def group(*alerts, status="firing", severity="critical"):
     common = {"alertname": "LiquidationRisk", "asset": "BTC", "family": "market", "severity": severity}
     return {

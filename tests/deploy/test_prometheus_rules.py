@@ -1,5 +1,6 @@
 """The rules of deploy/prometheus: their own unit tests by promtool, their runbooks, and that each is tested both ways."""
 
+import functools
 import re
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from alertmanager_files import SECRETS
 from named_metrics import named_in, named_in_files, unknown_in
 from prometheus_client import CollectorRegistry, generate_latest
 from real_servers import real_program
@@ -23,6 +25,7 @@ RUNBOOKS = DEPLOY / "runbooks"
 SENTENCE = re.compile(r"[.](\{\{ end \}\})?$")
 
 
+@functools.cache
 def rules():
     return [rule for path in RULES for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]]
 
@@ -31,8 +34,13 @@ def alerts():
     return [rule for rule in rules() if "alert" in rule]
 
 
+@functools.cache
 def cases():
-    """Yield alert, whether it is expected to fire, of every unit test."""
+    """Return alert, whether it is expected to fire, of every unit test."""
+    return list(_cases())
+
+
+def _cases():
     for path in UNIT_TESTS:
         for test in yaml.safe_load(path.read_text())["tests"]:
             for case in test.get("alert_rule_test", []):
@@ -57,6 +65,17 @@ def test_prometheus_takes_its_configuration_and_rules(tmp_path):
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(RULES)} rule files found" in done.stdout
+
+
+def test_the_job_is_called_as_the_rules_call_it_and_what_it_says_is_a_rules_alert_soon_enough():
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    named = {name for rule in rules() for name in re.findall(r'job="([^"]*)"', rule["expr"])}
+    seconds = [int(config["global"][name].removesuffix("s")) for name in ("scrape_interval", "evaluation_interval")]
+
+    assert named == {job["job_name"]} == {"cascadewatch"}
+    assert sum(seconds) <= 15  # and some for the delivery, of the 30 s that it may take
+    assert "external_labels" not in config["global"]
 
 
 @pytest.mark.parametrize("name", sorted({rule["alert"] for rule in alerts()}))
@@ -85,6 +104,15 @@ def test_every_runbook_is_there_and_every_one_is_used():
 
     assert {url.rpartition("/")[0] for url in named} == {"deploy/runbooks"}
     assert {url.rpartition("/")[2] for url in named} == {path.name for path in RUNBOOKS.glob("*.md")} - {"README.md"}
+
+
+def test_the_page_about_alerts_names_each_with_its_family_and_every_file_of_secrets():
+    page = (DEPLOY.parent / "docs" / "alerts.md").read_text(encoding="utf-8")
+    families = {rule["alert"]: rule["labels"]["family"] for rule in alerts()}
+    rows = re.findall(r"^\| (market|pipeline) \| ([^|]*) \|", page, re.MULTILINE)
+
+    assert {name: family for family, names in rows for name in re.findall(r"`(\w+)`", names)} == families
+    assert [name for name in SECRETS if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize("path", sorted(RUNBOOKS.glob("*.md")), ids=lambda path: path.stem)
