@@ -34,13 +34,19 @@ act() { # what changes something: shown, and with --dry-run only shown
 }
 
 ask get statefulset "$name" --output json >"$work/statefulset.json"
-read -r now is_sharded < <(python3 - "$work/statefulset.json" <<'EOF'
+read -r now is_sharded settings < <(python3 - "$work/statefulset.json" <<'EOF'
 import json, sys
 container = json.load(open(sys.argv[1]))["spec"]["template"]["spec"]["containers"][0]
 count = next(each["value"] for each in container["env"] if each["name"] == "COUNT")
-print(count, "CASCADEWATCH_SHARD=" in " ".join(container["args"]))
+settings = next(each["configMapRef"]["name"] for each in container["envFrom"] if "configMapRef" in each)
+print(count, "CASCADEWATCH_SHARD=" in " ".join(container["args"]), settings)
 EOF
 )
+tables=$(ask get configmap "$settings" --output 'jsonpath={.data.CASCADEWATCH_SINK__TABLES_URI}')
+if [ "$wanted" -gt 1 ] && [ -z "$tables" ]; then
+    echo "scale.sh: the tables are on the volume of one pod, which others cannot reach. Set CASCADEWATCH_SINK__TABLES_URI first, in the ConfigMap (docs/object-store.md)." >&2
+    exit 1
+fi
 echo "from $now to $wanted pods in namespace $namespace"
 
 act scale statefulset "$name" --replicas=0

@@ -61,6 +61,7 @@ def test_every_setting_is_one_of_the_programs():
     assert keys <= set(Settings.model_fields)
 
 
+@pytest.mark.slow
 def test_the_flow_watches_the_simulator_at_the_port_that_it_serves():
     simulator, flow = read("simulator"), read("flow")
     port = simulator["command"][simulator["command"].index("--port") + 1]
@@ -99,6 +100,7 @@ def test_every_folder_that_is_mounted_exists():
         assert source == "./secrets" or (FILE.parent / source).is_dir(), source
 
 
+@pytest.mark.slow
 def test_names_of_containers_are_the_only_difference_to_the_shipped_prometheus_configuration(tmp_path: Path):
     theirs = read()["configs"]["prometheus"]["content"]
     for name, address in (("flow:", "127.0.0.1:"), ("alertmanager:", "127.0.0.1:")):

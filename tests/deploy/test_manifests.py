@@ -18,6 +18,8 @@ from connectors.sources.registry import VENUES
 from flows.settings import JournalSettings, Settings, SinkSettings
 from flows.stopping import STOP_SECONDS
 
+pytestmark = pytest.mark.slow  # kubectl renders
+
 VERSIONS = ("1.27", "1.30", "1.33", "1.37")
 OPERATORS = "monitoring.coreos.com/"
 UNITS = {"Mi": 1024**2, "Gi": 1024**3}

@@ -15,6 +15,8 @@ from manifests import FOLDER, OVERLAYS, resources_in, stateful_set, the
 from pydantic import ValidationError
 from real_servers import real_program
 
+pytestmark = pytest.mark.slow  # kubectl renders, promtool reads
+
 PLAIN = FOLDER / "plain" / "scrape-config.yaml"
 RULE_WRITER = FOLDER / "prometheus_rule.py"
 JOB = "cascadewatch"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import kubernetes_validate
 import pytest
-from manifests import ROOT, stateful_set
+from manifests import ROOT, resources, stateful_set
 from real_servers import real_program
 
 pytestmark = pytest.mark.slow
@@ -22,6 +22,7 @@ _RECORDER = """#!/usr/bin/env bash
 echo "$*" >>"$RECORD/calls"
 case "$*" in
 *"get statefulset"*) cat "$RECORD/statefulset.json" ;;
+*"get configmap"*) cat "$RECORD/tables" ;;
 *"get pods"*) ;;
 *create*) cat "${@: -3:1}" >>"$RECORD/jobs" && echo job.batch/one ;;
 *.status.succeeded*) [ -e "$RECORD/fails" ] || echo -n 1 ;;
@@ -60,7 +61,13 @@ def recorder(folder: Path, overlay: str) -> Recorded:
     (folder / "kubectl").write_text(_RECORDER)
     (folder / "kubectl").chmod(0o755)
     (folder / "statefulset.json").write_text(json.dumps(stateful_set(overlay)))
+    (folder / "tables").write_text(settings_of(overlay).get("CASCADEWATCH_SINK__TABLES_URI", ""))
     return Recorded(folder)
+
+
+def settings_of(overlay: str) -> dict[str, str]:
+    [settings] = [each["data"] for each in resources(overlay) if each["kind"] == "ConfigMap"]
+    return dict(settings)
 
 
 def patch(count: int) -> str:
@@ -105,7 +112,7 @@ def test_it_only_says_what_it_would_do(sharded):
     done = sharded.scale("--dry-run", "--namespace", "elsewhere", "2")
 
     assert done.returncode == 0, done.stderr
-    assert sharded.calls() == ["--namespace elsewhere get statefulset cascadewatch --output json"]
+    assert [call for call in sharded.calls() if " get " not in call] == []
     assert f"+ kubectl --namespace elsewhere patch statefulset cascadewatch --type strategic --patch {patch(2)}" in done.stdout
 
 
@@ -114,6 +121,16 @@ def test_processes_of_a_cluster_have_nothing_to_hand_over(tmp_path):
 
     assert cluster.scale("2").returncode == 0
     assert [change.split()[0] for change in cluster.changes()] == ["scale", "patch", "rollout"]
+
+
+def test_tables_that_only_one_pod_reaches_are_not_divided(tmp_path):
+    single = recorder(tmp_path, "single")
+
+    done = single.scale("2")
+
+    assert done.returncode == 1
+    assert "Set CASCADEWATCH_SINK__TABLES_URI first" in done.stderr
+    assert single.changes() == []
 
 
 @pytest.mark.parametrize("arguments", [(), ("0",), ("65",), ("three",), ("--replicas", "3")])
