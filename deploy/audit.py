@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-LOCK_FILES = ("requirements.lock", "requirements-dev.lock")
+LOCK_FILES = ("requirements.lock", "requirements-dev.lock", "deploy/image/build-requirements.lock")
 
 CLEAN, VULNERABLE, NOT_DONE = 0, 1, 2
 
