@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import secrets
 import signal
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -67,18 +70,29 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
             with program(live(data), environment, log) as run:
                 if number:  # the first one may die before it has begun
                     wait_until(lambda: last_journaled(data) > before, what="a frame in the journal", program=run)  # noqa: B023 - called here
+                if number == KILLS - 1:  # on a busy machine none would live to be connected, and nothing be missed
+                    wait_until(lambda: connected_after(data, before) == set(VENUES), what="connections", program=run)  # noqa: B023 - called here
                 pause(moments.uniform(0.0, LONGEST_LIFE_SECONDS))
                 assert run.is_running(), run.words()
                 run.kill()
-        before = last_emitted(data)
+        before, journaled = last_emitted(data), last_journaled(data)
         with program(live(data), environment, log) as run:
             wait_until(lambda: last_emitted(data) > before, what="a frame in the tables", program=run)
+            wait_until(lambda: connected_after(data, journaled) == set(VENUES), what="connections", program=run)
             wait_until(lambda: market.scenario_seconds() > STORY_SECONDS, what="the cascade", program=run)
             wait_until(lambda: bool(rows_of(data, "cascades")), what="a row that says so", program=run)
             pause(1.0)
             code = run.stop()
             assert code == 0, run.words()
     return data
+
+
+def connected_after(data: Path, sequence: int) -> set[str]:
+    """Return the venues whose feeds were connected after a frame."""
+    with closing(sqlite3.connect(f"file:{journal_of(data)}?mode=ro", uri=True)) as opened:
+        rows = opened.execute("SELECT payload FROM frames WHERE feed = 'status' AND sequence > ?", (sequence,)).fetchall()
+    statuses = [json.loads(payload) for (payload,) in rows]
+    return {status["feed"].partition("/")[0] for status in statuses if status["state"] == "connected"}
 
 
 @pytest.fixture(scope="module")

@@ -115,6 +115,7 @@ def watch_steadily(market: Simulator, story: Story) -> None:
     begin_ms = market.get("/control/state")["now_ms"]
     pause(STEADY_SECONDS)
     story.steady_ms.append((begin_ms, market.get("/control/state")["now_ms"]))
+    pause(1.5)  # what came last is read before anybody is asked to stop, on a busy machine too
 
 
 def die_and_come_back(runs: list[Program], story: Story, environment: dict[str, str], around: ExitStack) -> None:
