@@ -40,6 +40,14 @@ class Asked:
         self._all = {"$__rate_interval": "30s", "$instance": ".+", "$venue": ".+"}
         self._asset = asset
 
+    def __enter__(self) -> Asked:
+        """Return this one."""
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Close the connection."""
+        self._client.close()
+
     def lines(self, target: dict[str, Any]) -> list[tuple[str, list[float], list[float]]]:
         """Return legend, minutes before now and values of each series of a panel's question."""
         asked = {
@@ -143,9 +151,9 @@ def main() -> None:
     options.add_argument("--asset", default="BTC")
     given = options.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    asked = Asked(given.url, given.minutes, given.asset)
-    for path in sorted(FOLDER.glob("*.json")):
-        draw(json.loads(path.read_text(encoding="utf-8")), asked, given.folder / f"{path.stem}.png")
+    with Asked(given.url, given.minutes, given.asset) as asked:
+        for path in sorted(FOLDER.glob("*.json")):
+            draw(json.loads(path.read_text(encoding="utf-8")), asked, given.folder / f"{path.stem}.png")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,8 @@ class Prometheus:
     """A real one, asked as Grafana asks it."""
 
     def __init__(self, address):
-        self._client = httpx.Client(base_url=f"http://{address}/api/v1", trust_env=False, timeout=30)
+        self.url = f"http://{address}"
+        self._client = httpx.Client(base_url=f"{self.url}/api/v1", trust_env=False, timeout=30)
 
     def ask(self, expr):
         answer = self._client.post("/query", data={"query": expr}).json()
@@ -234,3 +235,20 @@ def test_every_choice_of_a_dashboard_has_values(board, prometheus):
             metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]["query"]).groups()
 
             assert prometheus.values_of(label, metric), variable["name"]
+
+
+@pytest.mark.slow
+def test_a_dashboard_can_be_drawn(prometheus, tmp_path):
+    picture = module("picture")
+    (path,) = (path for path in FILES if path.stem == "cascadewatch-slo")
+    with picture.Asked(prometheus.url, minutes=1, asset="BTC") as asked:
+        picture.draw(read(path), asked, tmp_path / "slo.png")
+
+    assert (tmp_path / "slo.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_dashboard_has_its_picture_on_the_page():
+    docs = DEPLOY.parent / "docs"
+    shown = re.findall(r"!\[[^]]+\]\(pictures/([\w-]+)\.png\)", (docs / "dashboards.md").read_text(encoding="utf-8"))
+
+    assert set(shown) == UIDS == {path.stem for path in (docs / "pictures").glob("cascadewatch-*.png")}
