@@ -17,14 +17,14 @@ FILE_NAME = "firing.json"
 
 
 @contextmanager
-def alerting(settings: Settings, firing: FiringAlerts, observer: PushObserver, home: Path) -> Iterator[None]:
+def alerting(settings: Settings, firing: FiringAlerts, observer: PushObserver, home: Path, partition: str) -> Iterator[None]:
     """Remember what fires in the process's home, and push it while the context lasts.
 
     Raises:
         SettingsError: ``ca_file`` holds no certificate.
     """
     with ExitStack() as around:
-        firing.keep(home / FILE_NAME)
+        firing.keep(home / FILE_NAME, partition)
         around.callback(firing.close)
         pushers = pushers_of(settings, firing, observer)
         for pusher in pushers:

@@ -18,6 +18,7 @@ from connectors.sinks.spool import Spool
 from connectors.sources.frame import STATUS_FEED
 from connectors.sources.inbox import StatusPayload
 from connectors.sources.journal import Journal
+from flows.alerting import FILE_NAME
 from flows.runtime import held
 from flows.settings import Settings
 from flows.shard_rules import ShardsError, name_of
@@ -65,7 +66,9 @@ def begin_anew(settings: Settings) -> Anew:
         if not reached:
             raise AnewError(f"the tables at {settings.tables_uri} have no row of {home}: start with a new data directory")
         blind_since_us = max(tables.newest_receive_time_us(), _newest_receive_time_us(spool))
-        aside = _put_aside(home, [*(home / "journal").glob(f"{partition}.db*"), home / "recovery"])
+        # What fires goes too: without its state nothing would end it.
+        old = [*(home / "journal").glob(f"{partition}.db*"), home / "recovery", home / FILE_NAME]
+        aside = _put_aside(home, old)
         _begin_journal(home / "journal" / f"{partition}.db", reached + 1, blind_since_us, settings.venues)
     return Anew(reached + 1, blind_since_us, aside)
 

@@ -163,7 +163,7 @@ class Runtime:
 
     def push_alerts(self) -> None:
         """Remember and push what fires, until this context ends. A live process's alone: a replay tells nobody."""
-        self._opened.enter_context(alerting(self.settings, self.firing, self.metrics, self.home))
+        self._opened.enter_context(alerting(self.settings, self.firing, self.metrics, self.home, self.tenancy.place.partition))
 
     def journal_replay(self, path: Path, tables: DeltaSink, *, last: int | None) -> ReplaySource:
         """Return the source that replays a journal, up to frame ``last`` where given.

@@ -102,14 +102,16 @@ class FiringAlerts(Collector):
         with self._changed:
             self._changed.wait_for(lambda: self._version != version or self._is_closed, max(0.0, seconds))
 
-    def keep(self, path: Path) -> None:
+    def keep(self, path: Path, partition: str) -> None:
         """Begin with what a file says, and keep it up to date from a thread of its own until closed.
 
-        A file that cannot be read is as good as none: what fires is then known from its next change on.
+        Alerts of another feed partition than this process's are left: they are of a shard that once was here, whose state this
+        process does not have, so it would never end them. A file that cannot be read is as good as none: what fires is then
+        known from its next change on.
         """
         self._path = path
         with self._changed:
-            for alert in _read(path):
+            for alert in [alert for alert in _read(path) if alert.partition == partition]:
                 self._version += 1
                 self._alerts[alert.identity] = msgspec.structs.replace(alert, version=self._version)
             self._restored = {alert.identity for alert in self._alerts.values() if alert.ends_us is None}

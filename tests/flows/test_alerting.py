@@ -66,7 +66,7 @@ def test_credentials_are_read_from_where_the_settings_say(tmp_path):
 def test_what_fires_is_remembered_in_the_home_also_without_an_alertmanager(tmp_path):
     firing = FiringAlerts()
 
-    with alerting(Settings(), firing, Metrics(), tmp_path):
+    with alerting(Settings(), firing, Metrics(), tmp_path, "0"):
         assert not firing.is_closed
 
     assert firing.is_closed

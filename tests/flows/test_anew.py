@@ -54,6 +54,7 @@ def data(tmp_path: Path) -> Path:
     journal.append([("venue/feed", b"", 0)] * 9)
     journal.close()
     (tmp_path / "recovery" / "part-0.sqlite3").write_bytes(b"damaged")
+    (tmp_path / "firing.json").write_bytes(b'{"format": 1, "alerts": []}')
     commit(tmp_path, 3, 7)
     return tmp_path
 
@@ -62,7 +63,7 @@ def test_journal_and_state_are_put_aside_and_a_new_journal_begins_with_the_loss_
     done = begin_anew(settings_of(data))
 
     assert done == Anew(first_frame=8, blind_since_us=NOON_US + 7_000, aside=data / "given-up-1")
-    assert sorted(path.name for path in done.aside.iterdir()) == ["0.db", "recovery"]
+    assert sorted(path.name for path in done.aside.iterdir()) == ["0.db", "firing.json", "recovery"]
     assert not (data / "recovery").exists()
     journal = Journal(data / "journal" / "0.db")
     assert (journal.is_whole, journal.first_sequence) == (True, 8)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from property_examples import examples
-from sink_events import NOON_US, alert_change, cascade_step, cause, score
+from sink_events import NOON_US, PARTITION, alert_change, cascade_step, cause, score
 
 from connectors.sinks import firing as firing_module
 from connectors.sinks.firing import FiringAlerts
@@ -138,7 +138,7 @@ def kept(tmp_path):
 
     def start(*events):
         firing = FiringAlerts()
-        firing.keep(tmp_path / "firing.json")
+        firing.keep(tmp_path / "firing.json", PARTITION)
         running.append(firing)
         firing.observe_batch(events)
         return firing
@@ -193,6 +193,13 @@ def test_a_new_data_directory_counts_from_one_again_and_a_clock_may_be_set_back(
     assert standing(firing) == {RISK_WARNING: (0, None)}
 
 
+def test_alerts_of_a_shard_that_once_was_here_are_left(kept, tmp_path):
+    of_another = {"cause": cause(7, partition="0of2g1", at_us=NOON_US)}
+    kept(alert_change(Severity.WARNING, sequence=1), alert_change(Severity.CRITICAL, asset="ETH", **of_another)).close()
+
+    assert standing(kept()) == {RISK_WARNING: (1, None)}
+
+
 def test_a_damaged_file_is_as_good_as_none(kept, tmp_path):
     (tmp_path / "firing.json").write_bytes(b'{"format": 1, "alerts": [{"name"')
 
@@ -204,7 +211,7 @@ def test_a_damaged_file_is_as_good_as_none(kept, tmp_path):
 
 def test_a_directory_that_cannot_be_written_stops_nothing(tmp_path):
     firing = FiringAlerts()
-    firing.keep(tmp_path / "missing" / "firing.json")
+    firing.keep(tmp_path / "missing" / "firing.json", PARTITION)
     firing.observe_batch([alert_change(Severity.WARNING, sequence=1)])
     firing.close()
 
@@ -217,7 +224,7 @@ def test_a_restored_alert_whose_asset_is_never_heard_of_is_given_up_and_others_s
     firing = FiringAlerts()
     path = firing_module.Path(kept()._path)
 
-    firing.keep(path)
+    firing.keep(path, PARTITION)
     firing.observe_batch([score(5, asset="ETH")])
 
     assert [alert.asset for alert in firing.alerts()] == ["ETH"]
