@@ -40,5 +40,6 @@ def rendered(target: Path, secrets: Path) -> subprocess.CompletedProcess[str]:
         check=False,
         capture_output=True,
         text=True,
+        timeout=60,
         env={**os.environ, "SECRETS": str(secrets)},
     )

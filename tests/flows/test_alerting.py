@@ -76,7 +76,7 @@ def test_what_fires_is_remembered_in_the_home_also_without_an_alertmanager(tmp_p
 
 @pytest.mark.slow
 def test_a_run_pushes_a_restart_says_it_again_without_a_storm_and_a_replay_tells_nobody(tmp_path):
-    with http_receiver() as inbox, simulator("long-cascade") as market:
+    with http_receiver() as inbox, simulator("long-cascade", "--speed", "4") as market:
         away = f"http://127.0.0.1:{free_port()}"  # which costs the other nothing, and the stop neither
         environment = watching(market, ALERTMANAGER__URLS=f"{away},{inbox.url}", ALERTMANAGER__RESEND_SECONDS=600)
 
