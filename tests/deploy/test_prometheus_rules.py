@@ -14,9 +14,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from real_servers import real_program
 
 from connectors.sinks.alert_words import CASCADE, RISK, Alert, labels_of
+from connectors.sinks.delta_tables import DeltaTables
 from connectors.sinks.firing import FiringAlerts
 from connectors.sinks.metric_list import METRICS
 from connectors.sinks.metrics import Metrics
+from views.queries import open_tables, query
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
@@ -173,3 +175,20 @@ def test_what_it_has_and_what_is_recorded_is_not_named():
 
     assert unknown_in(page(), named_in(text)) == []
     assert named_in_files(RULES)
+
+
+@pytest.fixture(scope="module")
+def empty_tables(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("tables"))
+    DeltaTables(folder).open()
+    return open_tables(folder)
+
+
+def questions():
+    text = "".join(path.read_text() for path in sorted(RUNBOOKS.glob("*.md")))
+    return re.findall(r'cascadewatch query[^"]*"([^"]+)"', text)
+
+
+@pytest.mark.parametrize("question", questions())
+def test_every_question_of_a_runbook_can_be_asked(question, empty_tables):
+    assert query(question, empty_tables).num_rows == 0
