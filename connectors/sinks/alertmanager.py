@@ -55,10 +55,15 @@ class Credentials:
         """Return what a request carries.
 
         Raises:
-            CredentialsError: A file cannot be read.
+            CredentialsError: A file cannot be read, or holds no token.
         """
         if self.bearer_token_file is not None:
-            return {"Authorization": f"Bearer {_secret(self.bearer_token_file, 'alertmanager.bearer_token_file')}"}
+            token = _secret(self.bearer_token_file, "alertmanager.bearer_token_file")
+            if not (token.isascii() and token.isprintable()):  # a header could not carry it
+                raise CredentialsError(
+                    f"alertmanager.bearer_token_file: {self.bearer_token_file} holds no token: one line of ASCII"
+                )
+            return {"Authorization": f"Bearer {token}"}
         if self.username is not None and self.password_file is not None:
             password = _secret(self.password_file, "alertmanager.password_file")
             request = httpx.Request("POST", "http://any")

@@ -17,7 +17,14 @@ from sink_events import PARTITION, alert_change, cascade_step, cause, score
 
 from connectors import clock
 from connectors.sinks.alert_words import Links
-from connectors.sinks.alertmanager import AlertmanagerPusher, Credentials, PushPolicy, name_of, retry_delay_seconds
+from connectors.sinks.alertmanager import (
+    AlertmanagerPusher,
+    Credentials,
+    CredentialsError,
+    PushPolicy,
+    name_of,
+    retry_delay_seconds,
+)
 from connectors.sinks.firing import FiringAlerts
 from connectors.sinks.metrics import Metrics
 from market.readings import CascadePhase, Severity
@@ -216,6 +223,16 @@ def test_a_missing_secret_is_a_failure_that_heals(tmp_path):
         secret.write_text("a-secret")
 
         inbox.wait_for(lambda message: bool(message.json()))
+
+
+@pytest.mark.parametrize("text", ["töken", "two\nlines", "-----BEGIN\tKEY"])
+def test_a_file_that_holds_no_token_is_refused_by_name_and_without_its_words(tmp_path, text):
+    (tmp_path / "token").write_text(text)
+
+    with pytest.raises(CredentialsError, match=r"alertmanager\.bearer_token_file: .*token holds no token") as refusal:
+        Credentials(bearer_token_file=tmp_path / "token").headers()
+
+    assert text not in str(refusal.value)
 
 
 def test_a_private_authority_is_trusted_when_it_is_told_of_and_not_otherwise(tmp_path):
