@@ -21,7 +21,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from benchmarks.recorded_market import Load, frames
-from connectors.sinks.delta import DeltaSink
+from connectors.sinks.delta import DeltaSink, Reached
 from connectors.sources.feed import WebSocketFeed
 from connectors.sources.inbox import Inbox
 from connectors.sources.source import FrameSource, Retention, StopSignal
@@ -115,7 +115,7 @@ async def _read_bare(port: int, count: int) -> list[float]:
     return arrived
 
 
-class _TimedSink(FixedPartitionedSink[Any, None]):
+class _TimedSink(FixedPartitionedSink[Any, Reached]):
     """The real sink, with a clock at its door."""
 
     def __init__(self, inner: DeltaSink, stop: StopSignal, count: int) -> None:
@@ -133,7 +133,7 @@ class _TimedSink(FixedPartitionedSink[Any, None]):
     def part_fn(self, item_key: str) -> int:
         return self._inner.part_fn(item_key)
 
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> Any:
+    def build_part(self, step_id: str, for_part: str, resume_state: Reached | None) -> Any:
         part = self._inner.build_part(step_id, for_part, resume_state)
         write_batch = part.write_batch
 

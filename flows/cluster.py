@@ -24,6 +24,7 @@ from bytewax.inputs import DynamicSource, FixedPartitionedSource, StatefulSource
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from connectors import clock
+from connectors.sinks.delta import Reached
 from connectors.sinks.health import HealthState
 from connectors.sources.frame import Frame
 from connectors.sources.source import StopSignal
@@ -137,7 +138,7 @@ class _Beat(StatelessSourcePartition[Any]):
         return clock.utc_now() + _BEAT
 
 
-class WrittenElsewhere(FixedPartitionedSink[Any, None]):
+class WrittenElsewhere(FixedPartitionedSink[Any, Reached]):
     """The sink of a process that writes nothing: rows go to process 0, whose partition is the only one."""
 
     def list_parts(self) -> list[str]:
@@ -148,7 +149,7 @@ class WrittenElsewhere(FixedPartitionedSink[Any, None]):
         """Return the one partition's place."""
         return 0
 
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> StatefulSinkPartition[Any, None]:  # noqa: ARG002 - Bytewax's
+    def build_part(self, step_id: str, for_part: str, resume_state: Reached | None) -> StatefulSinkPartition[Any, Reached]:  # noqa: ARG002 - Bytewax's
         """Never be called.
 
         Raises:

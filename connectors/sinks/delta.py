@@ -2,20 +2,27 @@
 
 Bytewax 0.21.1 calls, within an epoch: the source's ``snapshot``, the remaining ``write_batch``, the sink's ``snapshot``, and
 then makes the epoch durable. So when an epoch is durable its rows are in the spool; and when an epoch is replayed, rows that
-the spool or the table has are recognised by their sequence numbers and dropped. The partition needs no state of its own.
+the spool or the table has are recognised by their sequence numbers and dropped. The partition's state is how far each table
+came: a start that finds less than that in table and spool refuses, for the rows in between would be missing unseen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
-from connectors.sinks.delta_tables import DeltaTables, DeltaTablesError, OtherWriterError, SchemaDiffersError
+from connectors.sinks.delta_tables import (
+    DeltaTables,
+    DeltaTablesError,
+    OtherWriterError,
+    SchemaDiffersError,
+    TableBehindError,
+)
 from connectors.sinks.observer import SinkObserver, SinkObservers
-from connectors.sinks.sequences import rows_after
+from connectors.sinks.sequences import Highs, merged, rows_after
 from connectors.sinks.spool import EncodedRows, Spool
 from connectors.sinks.table_columns import Table, to_arrow
 from connectors.sinks.tables import TABLE_OF
@@ -29,6 +36,7 @@ __all__ = [
     "RowOrderError",
     "RowsPartition",
     "SchemaDiffersError",
+    "TableBehindError",
 ]
 
 DEFAULT_COMMIT_INTERVAL_SECONDS = 5.0
@@ -37,11 +45,15 @@ _PARTITION = "rows"
 _CHUNK_CELLS = 2_000  # turned into Arrow at once: a millisecond or two, so that no event behind waits for long
 
 
+Reached = Mapping[str, Highs]
+"""The highest sequence number per table and feed partition that ever was in the table or the spool."""
+
+
 class RowOrderError(Exception):
     """An event came with a cause older than rows that are durable already: an operator's error."""
 
 
-class DeltaSink(FixedPartitionedSink[list[Any], None]):
+class DeltaSink(FixedPartitionedSink[list[Any], Reached]):
     """Lists of events, keyed by any text, become rows of their tables. Events of no table are passed over."""
 
     def __init__(
@@ -67,14 +79,17 @@ class DeltaSink(FixedPartitionedSink[list[Any], None]):
         """Return the one partition's place."""
         return 0
 
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> RowsPartition:  # noqa: ARG002 - Bytewax's
+    def build_part(self, step_id: str, for_part: str, resume_state: Reached | None) -> RowsPartition:  # noqa: ARG002 - Bytewax's
         """Open the tables and the spool, and start to commit what is pending.
 
         Raises:
-            DeltaTablesError: The tables cannot be reached, or are not this program's, or the spool holds other rows.
+            DeltaTablesError: The tables cannot be reached, or are not this program's, or are older than this state, or the
+                spool holds other rows.
             SpoolError: A file in the spool cannot be read.
         """
         self.open()
+        reached = resume_state or {}
+        self._check_that_nothing_is_missing(reached)
         for table, files in self._spool.pending().items():
             for file in files:
                 self._tables.check_rows(table, self._spool.read(file))
@@ -82,7 +97,19 @@ class DeltaSink(FixedPartitionedSink[list[Any], None]):
             self._spool, self._tables, interval_seconds=self._commit_interval_seconds, observer=self._observer
         )
         self._uploader.start()
-        return RowsPartition(self._tables, self._spool, self._uploader, self._observer)
+        return RowsPartition(self._tables, self._spool, self._uploader, self._observer, reached)
+
+    def _check_that_nothing_is_missing(self, reached: Reached) -> None:
+        for name in set(reached) & set(self._tables.names):
+            for feed_partition, sequence in reached[name].items():
+                found = _reached(self._tables, self._spool, name, feed_partition)
+                if found < sequence:
+                    raise TableBehindError(
+                        f"the table {self._tables.uri(name)} ends at frame {found} of feed partition {feed_partition}, but by "
+                        f"the saved state it had rows up to frame {sequence}: an older table was put back, or files of the "
+                        "spool taken away. Put the newer ones back; or, while the journal has every frame, move recovery and "
+                        "spool aside, and all rows are made anew; or run `cascadewatch begin-anew`, which goes on without them"
+                    )
 
     def highest_sequence(self, feed_partition: str) -> int:
         """Return the highest sequence number of a feed partition that any table or spool file had at first; 0 when none.
@@ -127,11 +154,14 @@ class DeltaSink(FixedPartitionedSink[list[Any], None]):
         self._tables.open()
 
 
-class RowsPartition(StatefulSinkPartition[list[Any], None]):
+class RowsPartition(StatefulSinkPartition[list[Any], Reached]):
     """Collect an epoch's rows, and make them durable at its end."""
 
-    def __init__(self, tables: DeltaTables, spool: Spool, uploader: Uploader, observer: SinkObserver) -> None:
+    def __init__(
+        self, tables: DeltaTables, spool: Spool, uploader: Uploader, observer: SinkObserver, reached: Reached
+    ) -> None:
         """Start with nothing collected; what the spool and the tables have is looked up per feed partition."""
+        self._reached_before = reached
         self._spool = spool
         self._uploader = uploader
         self._observer = observer
@@ -151,8 +181,8 @@ class RowsPartition(StatefulSinkPartition[list[Any], None]):
             if len(buffer.events) >= buffer.chunk_events:
                 buffer.pack()
 
-    def snapshot(self) -> None:
-        """Make the epoch's rows durable in the spool; waits while it is full.
+    def snapshot(self) -> Reached:
+        """Make the epoch's rows durable in the spool, and return how far that is; waits while it is full.
 
         Raises:
             SpoolError: They could not be made durable; the epoch must not become durable either.
@@ -163,6 +193,8 @@ class RowsPartition(StatefulSinkPartition[list[Any], None]):
             if rows is not None:
                 self._spool.write(buffer.table.name, rows)
                 self._observer.rows_spooled(buffer.table.name, rows.rows)
+        before, now = self._reached_before, self._spool.reached_by_table()
+        return {name: merged((before.get(name, {}), now.get(name, {}))) for name in {*before, *now}}
 
     def close(self) -> None:
         """Stop committing. Bytewax calls this after a panic too, so nothing is written here."""

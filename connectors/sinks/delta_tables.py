@@ -50,6 +50,10 @@ class OtherWriterError(DeltaTablesError):
     """Another process writes the rows of the same feed partition."""
 
 
+class TableBehindError(DeltaTablesError):
+    """A table lacks rows that the data directory knows to be written: somebody put an older one back."""
+
+
 def app_id(feed_partition: str) -> str:
     """Return the transaction id under which a feed partition's rows are committed."""
     return f"cascadewatch:{feed_partition}"

@@ -139,6 +139,10 @@ class Spool:
         """Return the highest sequence number that was pending at first or has been written since, 0 when none."""
         return self._reached.get(table, {}).get(feed_partition, NOTHING)
 
+    def reached_by_table(self) -> dict[str, dict[str, int]]:
+        """Return that of every table and feed partition."""
+        return {table: dict(highs) for table, highs in self._reached.items() if highs}
+
     def write(self, table: str, rows: EncodedRows) -> SpoolFile:
         """Make rows durable; waits while the spool is full.
 
@@ -263,8 +267,8 @@ def _read(path: Path) -> pa.Table:
                 return rows
     except (OSError, pa.ArrowInvalid) as error:
         raise SpoolError(
-            f"{path} is damaged ({error}): its rows are in no table yet. Restore it, or move it away to go on without them; "
-            "a replay of the journal into a new directory still gives them"
+            f"{path} is damaged ({error}): its rows are in no table yet. Restore it; or move it away and run "
+            "`cascadewatch begin-anew` to go on without them: a replay of the journal into a new directory still gives them"
         ) from error
 
 

@@ -113,6 +113,11 @@ class Start:
         assert says in self.log.read_text()
         assert repeated(self.data) == {}
 
+    def begins_anew(self) -> None:
+        command = ["-m", "cascadewatch", "begin-anew", "--data", str(self.data)]
+        with program(command, self.environment, self.log) as run:
+            assert run.wait(START_SECONDS) == 0, run.words()
+
     def has_the_tables_of_a_replay(self) -> None:
         replayed = self.data.with_name(f"{self.data.name}-replay")
         replay(journal_of(self.data), replayed, "--last", last_emitted(self.data))
@@ -203,10 +208,7 @@ def test_a_lost_recovery_store_with_a_trimmed_journal_is_refused_and_begin_anew_
     damaged.is_refused_with("there is no saved state, but the tables hold rows up to frame", "Restore the recovery", ANEW)
     before = tables_of(damaged.data)
 
-    with program(
-        ["-m", "cascadewatch", "begin-anew", "--data", str(damaged.data)], damaged.environment, damaged.log
-    ) as command:
-        assert command.wait(START_SECONDS) == 0, command.words()
+    damaged.begins_anew()
     assert (damaged.data / "given-up-1" / "0.db").is_file()
     damaged.goes_on(says='"event": "no_saved_state"', gaps=len(VENUES))
 
@@ -219,15 +221,27 @@ def test_a_lost_recovery_store_with_a_trimmed_journal_is_refused_and_begin_anew_
     assert not rows_of(damaged.data, "dead_letters")
 
 
+def test_a_table_that_is_older_than_the_state_is_refused_by_name(left: Left, start: StartOf) -> None:
+    damaged = start(left.trimmed)
+    table = damaged.data / "tables" / "derivatives"
+    shutil.rmtree(table)  # the oldest version of all
+
+    damaged.is_refused_with(
+        f"the table {table} ends at frame 0 of feed partition 0", "an older table was put back", "begin-anew"
+    )
+
+
 @pytest.mark.parametrize("kept", [0, 200])
-def test_a_torn_spool_file_is_refused_by_name_and_the_rest_goes_on_without_it(left: Left, start: StartOf, kept: int) -> None:
+def test_a_torn_spool_file_is_refused_by_name_and_begin_anew_goes_on_without_it(left: Left, start: StartOf, kept: int) -> None:
     damaged = start(left.spooling)
     file = next(path for path in spooled(damaged.data) if path.parent.name == "derivatives")
     file.write_bytes(file.read_bytes()[:kept])
-    damaged.is_refused_with(f"{file} is damaged", "its rows are in no table yet", "Restore it, or move it away")
+    damaged.is_refused_with(f"{file} is damaged", "its rows are in no table yet", "Restore it; or move it away")
 
     if kept:
         file.rename(damaged.data / file.name)
+        damaged.is_refused_with("an older table was put back, or files of the spool taken away", ANEW.partition("`")[0])
+        damaged.begins_anew()
         damaged.goes_on()
 
 

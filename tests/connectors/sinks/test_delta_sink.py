@@ -20,7 +20,7 @@ from property_examples import examples
 from sink_events import NOON_US, liquidation, miner_day, score
 
 from connectors.sinks import uploader as uploader_module
-from connectors.sinks.delta import DeltaSink, RowOrderError, RowsPartition
+from connectors.sinks.delta import DeltaSink, Reached, RowOrderError, RowsPartition, TableBehindError
 from connectors.sinks.delta_tables import DeltaTables, DeltaTablesError, OtherWriterError, SchemaDiffersError, app_id
 from connectors.sinks.sequences import highs_of
 from connectors.sinks.spool import EncodedRows, Spool, SpoolError
@@ -78,17 +78,24 @@ class Notes:
 class Process:
     """One run of the sink, driven as Bytewax drives it. Its uploader looks once, at the start, unless told otherwise."""
 
-    def __init__(self, tmp_path: Path, *, limit_bytes: int = 1_000_000, interval_seconds: float = HOUR) -> None:
+    def __init__(
+        self,
+        tmp_path: Path,
+        *,
+        limit_bytes: int = 1_000_000,
+        interval_seconds: float = HOUR,
+        state: Reached | None = None,
+    ) -> None:
         self.notes = Notes()
         self.spool = Spool(tmp_path / "spool", limit_bytes)
         self.tables = DeltaTables(str(tmp_path / "tables"), tables=(LIQUIDATIONS, SCORES))
         self.sink = DeltaSink(self.tables, self.spool, commit_interval_seconds=interval_seconds, observers=[self.notes])
-        self.partition: RowsPartition = self.sink.build_part("tables", "rows", None)
+        self.partition: RowsPartition = self.sink.build_part("tables", "rows", state)
 
-    def epoch(self, *batches: list[Any]) -> None:
+    def epoch(self, *batches: list[Any]) -> Reached:
         for batch in batches:
             self.partition.write_batch([batch])
-        self.partition.snapshot()
+        return self.partition.snapshot()
 
     def killed(self) -> None:
         """End without the courtesy of a drain. The thread would end with the process."""
@@ -403,20 +410,20 @@ def test_restarts_anywhere_lose_nothing_and_double_nothing(
 ) -> None:
     """Each process resumes at a durable epoch of its predecessor, or before, and dies somewhere."""
     tmp_path = tmp_path_factory.mktemp("kills")
-    durable = 0
+    durable, state = 0, None
     for _ in range(data.draw(st.integers(1, 4))):
-        process = Process(tmp_path)
+        process = Process(tmp_path, state=state)
         position = durable
         for _ in range(data.draw(st.integers(0, 3))):
             upper = position + data.draw(st.integers(1, 4))
-            process.epoch([liquidation(sequence) for sequence in range(position + 1, upper + 1)])
+            reached = process.epoch([liquidation(sequence) for sequence in range(position + 1, upper + 1)])
             position = upper
             if data.draw(st.booleans()):
-                durable = position  # the epoch's recovery commit happened
+                durable, state = position, reached  # the epoch's recovery commit happened
         if data.draw(st.booleans()):
             process.sink.drain(10)
         process.killed()
-    last = Process(tmp_path)
+    last = Process(tmp_path, state=state)
     beyond_all = durable + 4 * 3 * 4 + 1
     last.epoch([liquidation(sequence) for sequence in range(durable + 1, beyond_all + 1)])
 
@@ -446,6 +453,39 @@ def test_the_highest_sequence_counts_tables_and_spool(tmp_path: Path) -> None:
 
     assert Process(tmp_path).sink.highest_sequence("local") == 6
     assert DeltaSink(opened(tmp_path), Spool(tmp_path / "empty")).highest_sequence("local") == 4
+
+
+def test_the_state_says_how_far_each_table_came_in_this_run_and_before(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    assert process.epoch([liquidation(1), liquidation(7)]) == {"liquidations": {"local": 7}}
+    assert process.sink.drain(10)
+
+    resumed = Process(tmp_path, state={"liquidations": {"local": 7, "other": 0}})
+
+    assert resumed.partition.snapshot() == {"liquidations": {"local": 7, "other": 0}}
+    assert resumed.epoch([liquidation(8), score(9)]) == {"liquidations": {"local": 8, "other": 0}, "scores": {"local": 9}}
+
+
+def test_rows_in_the_spool_are_not_missing(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    state = process.epoch([liquidation(7)])
+    process.killed()
+
+    assert Process(tmp_path, state=state).sink.drain(10)
+
+    assert sequences_in(tmp_path) == [7]
+
+
+def test_an_older_table_below_a_newer_state_is_refused_by_name_with_a_remedy(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    process.epoch([liquidation(7)])
+    assert process.sink.drain(10)
+
+    with pytest.raises(
+        TableBehindError,
+        match=r"liquidations ends at frame 7 of feed partition local, but .* up to frame 8: an older table was put back",
+    ):
+        Process(tmp_path, state={"liquidations": {"local": 8}, "of another version": {"local": 9}})
 
 
 def test_a_sink_that_was_never_built_has_nothing_to_drain(tmp_path: Path) -> None:
