@@ -25,7 +25,7 @@ live: $(VENV)/.run ## Watch the real exchanges
 # The slow ones three at once on two cores: they wait for programs and clocks about as long as they compute.
 test: $(VENV)/.dev tools check ## All checks and all tests, as CI runs them
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --cov --cov-report=
-	$(BIN)/python -m pytest -m 'slow and not cluster and not image and not kubernetes' -n 3 --dist loadfile --durations 10 --cov --cov-append --cov-report=
+	$(BIN)/python -m pytest -m 'slow and not cluster and not image and not kubernetes' -n 2 --dist loadfile --durations 10 --cov --cov-append --cov-report=
 	$(BIN)/python -m coverage report --include='market/*,operators/*,connectors/sources/venues/*,connectors/sources/chain/*,connectors/sources/mining/*' --fail-under=100 --skip-covered --show-missing
 
 test-fast: $(VENV)/.dev ## The tests that need no second process, in under a minute
