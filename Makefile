@@ -22,7 +22,7 @@ run: $(VENV)/.run ## Watch the simulated market; ARGS="--simulate --scenario sho
 live: $(VENV)/.run ## Watch the real exchanges
 	@$(BIN)/cascadewatch run --live
 
-# The slow ones three at once on two cores: they wait for programs and clocks about as long as they compute.
+# The slow ones two at once as well: with three on two cores, programs under test were kept waiting for seconds.
 test: $(VENV)/.dev tools check ## All checks and all tests, as CI runs them
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --cov --cov-report=
 	$(BIN)/python -m pytest -m 'slow and not cluster and not image and not kubernetes' -n 2 --dist loadfile --durations 10 --cov --cov-append --cov-report=
