@@ -29,6 +29,8 @@ from connectors.sinks.firing import FiringAlerts
 from connectors.sinks.metrics import Metrics
 from market.readings import CascadePhase, Severity
 
+pytestmark = pytest.mark.slow  # it waits for clocks
+
 HOUR_US = 3_600_000_000
 NEVER = 3_600.0
 
@@ -271,7 +273,6 @@ def test_an_alertmanager_is_called_by_host_and_port_without_its_path():
     assert [name_of(url) for url in ("http://a:9093/prefix", "https://b")] == ["a:9093", "b"]
 
 
-@pytest.mark.slow
 def test_the_real_alertmanager_takes_it_keeps_it_while_it_is_said_again_and_believes_its_end(tmp_path):
     program, port = real_program("prometheus-alertmanager"), free_port()
     (tmp_path / "config.yml").write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")

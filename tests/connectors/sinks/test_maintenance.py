@@ -19,6 +19,8 @@ from connectors.sinks.footprint import Log
 from connectors.sinks.maintenance import MaintenanceError, Rules, TableMaintenance
 from connectors.sinks.tables import LIQUIDATIONS
 
+pytestmark = pytest.mark.slow  # real tables, most of a second each
+
 HOUR_US = 3_600_000_000
 KEEP_ONE_DAY = {"retention_days": {"liquidations": 1}}
 
@@ -400,7 +402,6 @@ def test_a_merger_that_was_overtaken_leaves_the_rest_to_the_other(tables: Mainta
     assert tables.maintain().merged_files == 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("trial", range(5))
 def test_maintenances_of_one_table_at_the_same_time_do_no_harm(tables: Maintained, trial: int) -> None:
     for sequence in range(1, 20):
