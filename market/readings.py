@@ -150,6 +150,27 @@ class AbsoluteRisk(msgspec.Struct, frozen=True, gc=False):
     long_short_ratio: int | None
     liquidations: int | None
 
+    def points(self) -> dict[str, int | None]:
+        """Return the points by component, in the order in which they are told."""
+        return {
+            "funding": self.funding,
+            "open_interest": self.open_interest,
+            "long_short_ratio": self.long_short_ratio,
+            "liquidations": self.liquidations,
+        }
+
+    def raised_by(self) -> tuple[tuple[str, int], ...]:
+        """Return the components that add anything, in words for people, with their points."""
+        return tuple((_COMPONENT_WORDS[name], value) for name, value in self.points().items() if value)
+
+
+_COMPONENT_WORDS = {
+    "funding": "funding",
+    "open_interest": "open interest",
+    "long_short_ratio": "long/short ratio",
+    "liquidations": "liquidations",
+}
+
 
 class CascadeScore(msgspec.Struct, frozen=True, gc=False):
     """Cascade Score of one position side.

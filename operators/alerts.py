@@ -97,16 +97,10 @@ class Alerts:
             state.finding = None
             return (score,)
         risk = score.risk
-        points = (
-            ("funding", risk.funding),
-            ("open interest", risk.open_interest),
-            ("long/short ratio", risk.long_short_ratio),
-            ("liquidations", risk.liquidations),
-        )
         state.finding = _Finding(
             score.severity,
             risk.total,
-            tuple((name, value) for name, value in points if value),
+            risk.raised_by(),
             None if score.pressure is None else score.pressure.pressure,
             tuple(name for name in score.missing_inputs if name.partition(":")[0] in _RISK_INPUTS),
             score.cause.sequence,

@@ -153,14 +153,7 @@ def _standing(name: str, score: Score | None) -> list[str]:
 
 
 def _components(score: Score) -> str:
-    risk = score.risk
-    points = {
-        "funding": risk.funding,
-        "open interest": risk.open_interest,
-        "long/short ratio": risk.long_short_ratio,
-        "liquidations": risk.liquidations,
-    }
-    raising = ", ".join(f"{name} {value}" for name, value in points.items() if value)
+    raising = ", ".join(f"{name} {value}" for name, value in score.risk.raised_by())
     return f" ({raising})" if raising else ""
 
 

@@ -100,8 +100,8 @@ class DeltaSink(FixedPartitionedSink[list[Any], Reached]):
         return RowsPartition(self._tables, self._spool, self._uploader, self._observer, reached)
 
     def _check_that_nothing_is_missing(self, reached: Reached) -> None:
-        for name in set(reached) & set(self._tables.names):
-            for feed_partition, sequence in reached[name].items():
+        for name in self._tables.names:
+            for feed_partition, sequence in reached.get(name, {}).items():
                 found = _reached(self._tables, self._spool, name, feed_partition)
                 if found < sequence:
                     raise TableBehindError(

@@ -27,14 +27,7 @@ def _cascades(score: Score) -> list[tuple[str, CascadeScore]]:
 
 
 def _risk_components(score: Score) -> Samples:
-    risk = score.risk
-    points = {
-        "funding": risk.funding,
-        "open_interest": risk.open_interest,
-        "long_short_ratio": risk.long_short_ratio,
-        "liquidations": risk.liquidations,
-    }
-    return [((score.asset, "absolute", component), value) for component, value in points.items()]
+    return [((score.asset, "absolute", component), value) for component, value in score.risk.points().items()]
 
 
 def _cascade_components(score: Score) -> Samples:

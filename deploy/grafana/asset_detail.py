@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from panels import ONE_ASSET, QUARTER, SEVERITIES, THIRD, Dashboard, Panel, Query, Row, Threshold, one
-
-_SHORT_RUN = "changes need as much history as their look-back: nothing in the first minutes, or hours, of a run"
+from panels import (
+    ONE_ASSET,
+    SEVERITIES,
+    SEVERITY_STEPS,
+    SHORT_RUN,
+    THIRD,
+    Dashboard,
+    Panel,
+    Query,
+    Row,
+    Threshold,
+    one,
+    stat,
+)
 
 
 def _of_asset(metric: str, *labels: str, more: str = "") -> str:
@@ -21,48 +32,36 @@ ASSET_DETAIL = Dashboard(
         Row(
             "$asset now",
             (
-                Panel(
+                stat(
                     "Severity",
                     "By the newest score.",
                     "short",
                     one(_of_asset("severity"), "{{asset}}"),
-                    width=QUARTER,
-                    height=5,
-                    kind="stat",
                     minimum=0,
                     maximum=3,
-                    thresholds=(Threshold(1, "yellow"), Threshold(2, "orange"), Threshold(3, "red")),
+                    thresholds=SEVERITY_STEPS,
                     runbooks=("LiquidationRisk",),
                     names=SEVERITIES,
                 ),
-                Panel(
+                stat(
                     "Mark price",
                     "USD per coin, weighted by open interest over venues.",
                     "currencyUSD",
                     one(_of_asset("mark_price_usd"), "{{asset}}"),
-                    width=QUARTER,
-                    height=5,
-                    kind="stat",
                 ),
-                Panel(
+                stat(
                     "Age of the newest score",
                     "Seconds. A quiet asset has a new score only when something changes.",
                     "s",
                     one(f"time() - {_of_asset('score_timestamp_seconds')}", "{{asset}}"),
-                    width=QUARTER,
-                    height=5,
-                    kind="stat",
                     minimum=0,
                     runbooks=("ScoresTooSlow",),
                 ),
-                Panel(
+                stat(
                     "Inputs missing",
                     "What the newest score did without; the row in the table scores names them.",
                     "short",
                     one(_of_asset("missing_inputs"), "{{asset}}"),
-                    width=QUARTER,
-                    height=5,
-                    kind="stat",
                     minimum=0,
                     thresholds=(Threshold(1, "yellow"),),
                     runbooks=("SourceStale",),
@@ -171,11 +170,11 @@ ASSET_DETAIL = Dashboard(
                     "Over 5 minutes, an hour, a day; open interest in coins.",
                     "percentunit",
                     (
-                        Query(_of_asset("price_change_ratio", "window"), "price {{window}}", may_be_empty=_SHORT_RUN),
+                        Query(_of_asset("price_change_ratio", "window"), "price {{window}}", may_be_empty=SHORT_RUN),
                         Query(
                             _of_asset("open_interest_change_ratio", "window"),
                             "open interest {{window}}",
-                            may_be_empty=_SHORT_RUN,
+                            may_be_empty=SHORT_RUN,
                         ),
                     ),
                 ),
@@ -183,7 +182,7 @@ ASSET_DETAIL = Dashboard(
                     "Change of funding",
                     "Difference of the rate per 8 hours.",
                     "percentunit",
-                    one(_of_asset("funding_change_8h_ratio", "window"), "{{window}}", may_be_empty=_SHORT_RUN),
+                    one(_of_asset("funding_change_8h_ratio", "window"), "{{window}}", may_be_empty=SHORT_RUN),
                 ),
             ),
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from panels import INSTANCE, QUARTER, THIRD, VENUE, Dashboard, Panel, Query, Row, Threshold, one
+from panels import INSTANCE, THIRD, VENUE, Dashboard, Panel, Query, Row, Threshold, one, stat
 
 _OF = 'instance=~"$instance"'
 _FEED = f'venue=~"$venue", {_OF}'
@@ -17,7 +17,7 @@ PIPELINE = Dashboard(
         Row(
             "Now",
             (
-                Panel(
+                stat(
                     "Feeds that cannot see",
                     "Feeds with a connection away, and feeds that are connected and silent though others are not.",
                     "short",
@@ -29,13 +29,10 @@ PIPELINE = Dashboard(
                             may_be_empty="silence cannot be told before the feeds are known, nor with fewer than three venues",
                         ),
                     ),
-                    width=QUARTER,
-                    height=5,
-                    kind="stat",
                     thresholds=(Threshold(1, "red"),),
                     runbooks=("FeedDown", "FeedSilent"),
                 ),
-                Panel(
+                stat(
                     "Polls that fail",
                     "Polls whose last attempt failed.",
                     "short",
@@ -44,31 +41,22 @@ PIPELINE = Dashboard(
                         "polls",
                         may_be_empty="no poll has failed since the process began",
                     ),
-                    width=QUARTER,
-                    height=5,
-                    kind="stat",
                     thresholds=(Threshold(1, "orange"),),
                     runbooks=("SourceStale",),
                 ),
-                Panel(
+                stat(
                     "Since the flow's last batch",
                     "A flow that stands still for half a minute is not healthy, unless it waits for room in the spool.",
                     "s",
                     one(f"time() - cascadewatch_batch_timestamp_seconds{{{_OF}}}", "{{instance}}"),
-                    width=QUARTER,
-                    height=5,
-                    kind="stat",
                     thresholds=(Threshold(30, "red"),),
                     runbooks=("FlowStalled",),
                 ),
-                Panel(
+                stat(
                     "Spool is full",
                     "1 while the flow waits for room: nothing is lost, scores are late.",
                     "short",
                     one(f"cascadewatch_spool_blocked{{{_OF}}}", "{{instance}}"),
-                    width=QUARTER,
-                    height=5,
-                    kind="stat",
                     thresholds=(Threshold(1, "red"),),
                     runbooks=("SpoolBlocked",),
                 ),

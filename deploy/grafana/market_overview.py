@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from panels import ASSET, QUARTER, SEVERITIES, THIRD, VENUE, WHOLE, Dashboard, Panel, Query, Row, Threshold, one
+from panels import (
+    ASSET,
+    SEVERITIES,
+    SEVERITY_STEPS,
+    SHORT_RUN,
+    THIRD,
+    VENUE,
+    WHOLE,
+    Dashboard,
+    Panel,
+    Query,
+    Row,
+    Threshold,
+    one,
+    stat,
+)
 
 _RISK_STEPS = (Threshold(30, "yellow"), Threshold(50, "orange"), Threshold(70, "red"))
-_SHORT_RUN = "changes need as much history as their look-back: nothing in the first minutes, or hours, of a run"
 
 MARKET = Dashboard(
     uid="cascadewatch-market",
@@ -16,21 +30,18 @@ MARKET = Dashboard(
         Row(
             "Now",
             (
-                Panel(
+                stat(
                     "Worst severity",
                     "The highest severity of the chosen assets, by their newest scores.",
                     "short",
                     one('max(cascadewatch_severity{asset=~"$asset"})', "severity"),
-                    width=QUARTER,
-                    height=5,
-                    kind="stat",
                     minimum=0,
                     maximum=3,
-                    thresholds=(Threshold(1, "yellow"), Threshold(2, "orange"), Threshold(3, "red")),
+                    thresholds=SEVERITY_STEPS,
                     runbooks=("LiquidationRisk",),
                     names=SEVERITIES,
                 ),
-                Panel(
+                stat(
                     "Running cascades",
                     "Cascades that have begun and not ended, over the chosen assets and both sides.",
                     "short",
@@ -39,14 +50,11 @@ MARKET = Dashboard(
                         "cascades",
                         may_be_empty="no cascade has begun within two hours",
                     ),
-                    width=QUARTER,
-                    height=5,
-                    kind="stat",
                     minimum=0,
                     thresholds=(Threshold(1, "red"),),
                     runbooks=("LiquidationCascade",),
                 ),
-                Panel(
+                stat(
                     "Stablecoin Pressure",
                     "−100 to 100; positive: USDT and USDC gather on exchanges. Market-wide. Missing until blocks of the whole "
                     "look-back have been read, and while the chain is stale.",
@@ -56,20 +64,14 @@ MARKET = Dashboard(
                         "pressure",
                         may_be_empty="no chain endpoint, or its look-back has not been read yet",
                     ),
-                    width=QUARTER,
-                    height=5,
-                    kind="stat",
                     minimum=-100,
                     maximum=100,
                 ),
-                Panel(
+                stat(
                     "Hashprice",
                     "USD that a PH/s of mining earns in a day.",
                     "currencyUSD",
                     one("max(cascadewatch_hashprice_usd_per_ph_day)", "USD per PH/s and day"),
-                    width=QUARTER,
-                    height=5,
-                    kind="stat",
                     minimum=0,
                 ),
             ),
@@ -197,7 +199,7 @@ MARKET = Dashboard(
                     one(
                         'max by (asset) (cascadewatch_open_interest_change_ratio{asset=~"$asset", window="300s"})',
                         "{{asset}}",
-                        may_be_empty=_SHORT_RUN,
+                        may_be_empty=SHORT_RUN,
                     ),
                 ),
                 Panel(
@@ -207,7 +209,7 @@ MARKET = Dashboard(
                     one(
                         'max by (asset) (cascadewatch_price_change_ratio{asset=~"$asset", window="300s"})',
                         "{{asset}}",
-                        may_be_empty=_SHORT_RUN,
+                        may_be_empty=SHORT_RUN,
                     ),
                 ),
             ),

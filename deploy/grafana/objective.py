@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from panels import INSTANCE, QUARTER, THIRD, WHOLE, Dashboard, Panel, Query, Row, Threshold, one
+from panels import INSTANCE, THIRD, WHOLE, Dashboard, Panel, Query, Row, Threshold, one, stat
 
 OBJECTIVE = 0.995
 ALLOWANCE = "0.005"
@@ -31,48 +31,40 @@ SLO = Dashboard(
         Row(
             "Objective: 99.5 % of scores within 5 s",
             (
-                Panel(
+                stat(
                     "Within 5 s, over 30 days",
                     "Share of scores made within 5 s of the receipt of their frame, in the days that Prometheus keeps.",
                     "percentunit",
                     one(f"1 - {_late(WINDOW)}", "within 5 s"),
-                    width=QUARTER,
                     height=6,
-                    kind="stat",
                     maximum=1,
                     thresholds=(Threshold(OBJECTIVE, "green"),),
                     runbooks=("ScoresTooSlow",),
                 ),
-                Panel(
+                stat(
                     "Allowance left, over 30 days",
                     "1: nothing used of the 0.5 % that may be late. Below 0 the objective is missed.",
                     "percentunit",
                     one(f"1 - {_late(WINDOW)} / {ALLOWANCE}", "left"),
-                    width=QUARTER,
                     height=6,
-                    kind="stat",
                     maximum=1,
                     thresholds=(Threshold(0, "orange"), Threshold(0.5, "green")),
                     runbooks=("ScoresTooSlow",),
                 ),
-                Panel(
+                stat(
                     "Scores in 30 days",
                     "What the shares are of.",
                     "short",
                     one(f"sum(increase({_ALL}{{{_SCORES}}}[{WINDOW}]))", "scores"),
-                    width=QUARTER,
                     height=6,
-                    kind="stat",
                     minimum=0,
                 ),
-                Panel(
+                stat(
                     "Instances up",
                     "Of those that Prometheus knows.",
                     "percentunit",
                     one('avg(up{job="cascadewatch", instance=~"$instance"})', "up"),
-                    width=QUARTER,
                     height=6,
-                    kind="stat",
                     minimum=0,
                     maximum=1,
                     thresholds=(Threshold(1, "green"),),

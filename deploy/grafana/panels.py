@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 WHOLE = 24  # columns of Grafana's grid
 HALF = 12
@@ -106,6 +107,17 @@ INSTANCE = Variable("instance", "Instance", "label_values(cascadewatch_batch_tim
 
 SEVERITIES = {0: "none", 1: "info", 2: "warning", 3: "critical"}
 """What the numbers of the severity metrics mean."""
+
+
+SEVERITY_STEPS = (Threshold(1, "yellow"), Threshold(2, "orange"), Threshold(3, "red"))
+
+SHORT_RUN = "changes need as much history as their look-back: nothing in the first minutes, or hours, of a run"
+"""Why what is compared with the past may be empty."""
+
+
+def stat(title: str, description: str, unit: str, queries: tuple[Query, ...], *, height: int = 5, **more: Any) -> Panel:
+    """Return a panel of the newest value alone, a quarter of the width."""
+    return Panel(title, description, unit, queries, width=QUARTER, height=height, kind="stat", **more)
 
 
 def one(expr: str, legend: str, may_be_empty: str = "") -> tuple[Query, ...]:

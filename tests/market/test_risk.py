@@ -203,3 +203,10 @@ def test_no_input_leads_out_of_the_scale(funding, open_interest, price, ratio, l
 
     assert 0 <= risk.total <= 100
     assert risk.total == sum(filter(None, (risk.funding, risk.open_interest, risk.long_short_ratio, risk.liquidations)))
+
+
+def test_what_raises_a_risk_is_told_in_words_without_what_adds_nothing_or_is_not_known() -> None:
+    risk = AbsoluteRisk(total=45, funding=25, open_interest=None, long_short_ratio=20, liquidations=0)
+
+    assert risk.points() == {"funding": 25, "open_interest": None, "long_short_ratio": 20, "liquidations": 0}
+    assert risk.raised_by() == (("funding", 25), ("long/short ratio", 20))
