@@ -176,7 +176,7 @@ def anew(*, data: DataOption = None) -> None:
 
     Both are put aside, below the data directory; what they held and no table has is given up. The next run begins with new
     windows behind the newest row, and a row of gaps says since when nothing was seen. Transfers of the last
-    chain.lookback_blocks are read and written again. Rows in the spool are kept.
+    chain.lookback_blocks are read and written again. Rows in the spool are committed first.
     """
     done = begin_anew(_settings(data))
     since = f"{datetime.fromtimestamp(done.blind_since_us / 1e6, tz=timezone.utc):%Y-%m-%d %H:%M:%S}"

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import pyarrow.compute as pc
 
 from connectors.sinks.delta import DeltaSink, DeltaTables
 from connectors.sinks.shard_ledger import ShardLedger
@@ -28,9 +27,11 @@ from market.raw import FeedState
 
 GIVEN_UP = "the data directory was given up"
 
+_COMMIT_SECONDS = 600.0  # a full spool, two gigabytes, to a slow store
+
 
 class AnewError(Exception):
-    """There is nothing to begin anew."""
+    """There is nothing to begin anew, or the rows that are there cannot be brought to their tables."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,10 @@ class Anew:
 
 
 def begin_anew(settings: Settings) -> Anew:
-    """Put journal and saved state aside and begin behind the newest row of the tables; the spool stays.
+    """Commit what is in the spool, put journal and saved state aside, and begin behind the newest row of the tables.
 
     Raises:
-        AnewError: The tables have no row of this data directory.
+        AnewError: The tables have no row of this data directory, or the store does not take those in the spool.
         ShardsError: It is that of a shard whose directory this is not.
         DataDirectoryError: A process is using it.
         DeltaTablesError: The tables cannot be reached, or are not this program's.
@@ -61,11 +62,15 @@ def begin_anew(settings: Settings) -> Anew:
     home = home_of(settings.data_dir, settings.own_shard)
     with held(home):
         partition = _partition(settings, home)
-        spool, tables = Spool(home / "spool"), DeltaTables(settings.tables_uri, settings.storage_options())
-        reached = DeltaSink(tables, spool).highest_sequence(partition)
+        tables = DeltaTables(settings.tables_uri, settings.storage_options())
+        sink = DeltaSink(tables, Spool(home / "spool"))
+        reached = sink.highest_sequence(partition)
         if not reached:
             raise AnewError(f"the tables at {settings.tables_uri} have no row of {home}: start with a new data directory")
-        blind_since_us = max(tables.newest_receive_time_us(), _newest_receive_time_us(spool))
+        # Files of the spool that are missing are noticed by those behind them, which no start would take therefore.
+        if not sink.commit_pending(_COMMIT_SECONDS):
+            raise AnewError(f"the store does not take the rows in the spool: {sink.last_error}. Try again when it does")
+        blind_since_us = tables.newest_receive_time_us()
         # What fires goes too: without its state nothing would end it.
         old = [*(home / "journal").glob(f"{partition}.db*"), home / "recovery", home / FILE_NAME]
         aside = _put_aside(home, old)
@@ -84,11 +89,6 @@ def _partition(settings: Settings, home: Path) -> str:
             f"--give-up {who}`"
         )
     return PARTITION
-
-
-def _newest_receive_time_us(spool: Spool) -> int:
-    times = [pc.max(spool.read(file)["receive_time"]).value for files in spool.pending().values() for file in files]
-    return max(times, default=0)
 
 
 def _put_aside(home: Path, paths: list[Path]) -> Path:

@@ -3,7 +3,8 @@
 Bytewax 0.21.1 calls, within an epoch: the source's ``snapshot``, the remaining ``write_batch``, the sink's ``snapshot``, and
 then makes the epoch durable. So when an epoch is durable its rows are in the spool; and when an epoch is replayed, rows that
 the spool or the table has are recognised by their sequence numbers and dropped. The partition's state is how far each table
-came: a start that finds less than that in table and spool refuses, for the rows in between would be missing unseen.
+came, and each spool file says the same of the time before it: a start that finds less than that in table and spool refuses,
+for the rows in between would be missing unseen.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from connectors.sinks.delta_tables import (
     TableBehindError,
 )
 from connectors.sinks.observer import SinkObserver, SinkObservers
-from connectors.sinks.sequences import Highs, merged, rows_after
+from connectors.sinks.sequences import NOTHING, Highs, merged, rows_after
 from connectors.sinks.spool import EncodedRows, Spool
 from connectors.sinks.table_columns import Table, to_arrow
 from connectors.sinks.tables import TABLE_OF
@@ -93,23 +94,32 @@ class DeltaSink(FixedPartitionedSink[list[Any], Reached]):
         for table, files in self._spool.pending().items():
             for file in files:
                 self._tables.check_rows(table, self._spool.read(file))
-        self._uploader = Uploader(
-            self._spool, self._tables, interval_seconds=self._commit_interval_seconds, observer=self._observer
-        )
+        self._uploader = self._new_uploader()
         self._uploader.start()
         return RowsPartition(self._tables, self._spool, self._uploader, self._observer, reached)
 
+    def _new_uploader(self) -> Uploader:
+        return Uploader(self._spool, self._tables, interval_seconds=self._commit_interval_seconds, observer=self._observer)
+
     def _check_that_nothing_is_missing(self, reached: Reached) -> None:
+        pending = self._spool.pending()
         for name in self._tables.names:
-            for feed_partition, sequence in reached.get(name, {}).items():
-                found = _reached(self._tables, self._spool, name, feed_partition)
-                if found < sequence:
-                    raise TableBehindError(
-                        f"the table {self._tables.uri(name)} ends at frame {found} of feed partition {feed_partition}, but by "
-                        f"the saved state it had rows up to frame {sequence}: an older table was put back, or files of the "
-                        "spool taken away. Put the newer ones back; or, while the journal has every frame, move recovery and "
-                        "spool aside, and all rows are made anew; or run `cascadewatch begin-anew`, which goes on without them"
-                    )
+            found: Highs = {}
+            for file in pending.get(name, ()):
+                self._check_reached(name, found, file.follows, f"the spool file {file.path}")
+                found = merged((found, file.highs))
+            self._check_reached(name, found, reached.get(name, {}), "the saved state")
+
+    def _check_reached(self, name: str, pending: Highs, wanted: Highs, who: str) -> None:
+        for feed_partition, sequence in wanted.items():
+            found = max(self._tables.committed(name, feed_partition), pending.get(feed_partition, NOTHING))
+            if found < sequence:
+                raise TableBehindError(
+                    f"the table {self._tables.uri(name)} ends at frame {found} of feed partition {feed_partition}, but by "
+                    f"{who} it had rows up to frame {sequence}: an older table was put back, or files of the spool taken "
+                    "away. Put the newer ones back; or, while the journal has every frame, move recovery and spool aside, "
+                    "and all rows are made anew; or run `cascadewatch begin-anew`, which goes on without them"
+                )
 
     def highest_sequence(self, feed_partition: str) -> int:
         """Return the highest sequence number of a feed partition that any table or spool file had at first; 0 when none.
@@ -129,6 +139,17 @@ class DeltaSink(FixedPartitionedSink[list[Any], Reached]):
             SpoolError: A file cannot be read any more.
         """
         return self._uploader is None or self._uploader.drain(timeout_seconds)
+
+    def commit_pending(self, timeout_seconds: float) -> bool:
+        """Commit what is in the spool without a flow, whatever is missing before it; says whether it was all in time.
+
+        Raises:
+            DeltaTablesError: The tables cannot be reached, are not this program's, or the spool holds other rows.
+            SpoolError: A file in the spool cannot be read.
+        """
+        self.open()
+        self._uploader = self._new_uploader()
+        return self._uploader.drain(timeout_seconds)
 
     def release(self) -> None:
         """Have a flow that waits for room in the spool, now or later, wait no more, so that it can end. Any thread.
@@ -166,7 +187,9 @@ class RowsPartition(StatefulSinkPartition[list[Any], Reached]):
         self._uploader = uploader
         self._observer = observer
         self._buffers = {
-            event_type: _Buffer(table, tables, spool) for event_type, table in TABLE_OF.items() if table.name in tables.names
+            event_type: _Buffer(table, tables, spool, reached.get(table.name, {}))
+            for event_type, table in TABLE_OF.items()
+            if table.name in tables.names
         }
 
     def write_batch(self, values: list[list[Any]]) -> None:
@@ -193,8 +216,8 @@ class RowsPartition(StatefulSinkPartition[list[Any], Reached]):
             if rows is not None:
                 self._spool.write(buffer.table.name, rows)
                 self._observer.rows_spooled(buffer.table.name, rows.rows)
-        before, now = self._reached_before, self._spool.reached_by_table()
-        return {name: merged((before.get(name, {}), now.get(name, {}))) for name in {*before, *now}}
+        now = {buffer.table.name: reached for buffer in self._buffers.values() if (reached := buffer.reached())}
+        return {**self._reached_before, **now}
 
     def close(self) -> None:
         """Stop committing. Bytewax calls this after a panic too, so nothing is written here."""
@@ -207,14 +230,19 @@ _sequence = attrgetter("cause.sequence")
 class _Buffer:
     """One table's events and rows of the epoch."""
 
-    def __init__(self, table: Table, tables: DeltaTables, spool: Spool) -> None:
+    def __init__(self, table: Table, tables: DeltaTables, spool: Spool, reached_before: Highs) -> None:
         self.table = table
         self.events: list[Any] = []
         self.chunk_events = _CHUNK_CELLS // len(table.columns)
         self._tables = tables
         self._spool = spool
+        self._reached_before = reached_before
         self._reached_at_first: dict[str, int] = {}
         self._rows: EncodedRows | None = None
+
+    def reached(self) -> dict[str, int]:
+        """Return how far the table came, with its spool, in this run and before."""
+        return merged((self._reached_before, self._reached_at_first, self._spool.highs(self.table.name)))
 
     def pack(self) -> None:
         """Encode events as rows, in order of their frames.
@@ -235,7 +263,7 @@ class _Buffer:
                 "taken for a repetition. Whatever derives events must give them the cause of the item in hand"
             )
         if self._rows is None:
-            self._rows = EncodedRows(self.table.row_schema)
+            self._rows = EncodedRows(self.table.row_schema, self.reached())
         self._rows.add(rows)
 
     def take(self) -> EncodedRows | None:

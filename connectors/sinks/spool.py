@@ -3,12 +3,13 @@
 One Arrow file per table and epoch, ``<directory>/<table>/<ordinal>-<checksum>.arrow``, whole from the moment it has its name:
 written aside, synced, renamed. A killed process leaves at most a ``.tmp`` that nobody needs, because its epoch will be
 replayed. The checksum (CRC-32 of the content, in hexadecimal) tells of damage before anything is read: Arrow's own format
-would not, and gives other numbers for a flipped bit. When the spool is full, writing waits until files have been committed:
-back-pressure, never loss.
+would not, and gives other numbers for a flipped bit. Each file says how far its table had come before it, so that a missing
+one is noticed by the next. When the spool is full, writing waits until files have been committed: back-pressure, never loss.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import zlib
@@ -26,6 +27,7 @@ DEFAULT_LIMIT_BYTES = 2 * 1024**3
 
 _FILE_SUFFIX = ".arrow"
 _UNFINISHED_SUFFIX = ".tmp"
+_FOLLOWS = b"follows"
 
 
 class SpoolError(Exception):
@@ -43,6 +45,7 @@ class SpoolFile:
     Attributes:
         ordinal: Files of a table are committed in this order.
         highs: Highest sequence number per feed partition in the file.
+        follows: What table and spool together had reached before it, as far as its writer knew.
     """
 
     table: str
@@ -51,17 +54,24 @@ class SpoolFile:
     rows: int
     size_bytes: int
     highs: Highs
+    follows: Highs
 
 
 class EncodedRows:
     """An epoch's rows of one table as the content of a file, encoded while they come: so the end of an epoch finds it done."""
 
-    def __init__(self, schema: pa.Schema) -> None:
-        """Begin with no rows of that schema."""
+    def __init__(self, schema: pa.Schema, follows: Highs | None = None) -> None:
+        """Begin with no rows of that schema.
+
+        Args:
+            schema: Of the rows.
+            follows: What table and spool have reached already, per feed partition; None where nobody knows.
+        """
         self.highs: dict[str, int] = {}
+        self.follows = dict(follows or {})
         self.rows = 0
         self._stream = pa.BufferOutputStream()  # in memory, because a Python file would be called for every column
-        self._writer = pa.ipc.new_file(self._stream, schema)
+        self._writer = pa.ipc.new_file(self._stream, schema.with_metadata({_FOLLOWS: json.dumps(self.follows)}))
 
     @classmethod
     def of(cls, rows: pa.Table) -> EncodedRows:
@@ -139,9 +149,9 @@ class Spool:
         """Return the highest sequence number that was pending at first or has been written since, 0 when none."""
         return self._reached.get(table, {}).get(feed_partition, NOTHING)
 
-    def reached_by_table(self) -> dict[str, dict[str, int]]:
-        """Return that of every table and feed partition."""
-        return {table: dict(highs) for table, highs in self._reached.items() if highs}
+    def highs(self, table: str) -> Highs:
+        """Return that of every feed partition."""
+        return dict(self._reached.get(table, {}))
 
     def write(self, table: str, rows: EncodedRows) -> SpoolFile:
         """Make rows durable; waits while the spool is full.
@@ -160,7 +170,7 @@ class Spool:
             _write_durably(path, content)
         except OSError as error:
             raise SpoolWriteError(f"cannot write {path}: {_words(error)}") from error
-        file = SpoolFile(table, path, ordinal, rows.rows, content.size, rows.highs)
+        file = SpoolFile(table, path, ordinal, rows.rows, content.size, rows.highs, rows.follows)
         with self._changed:
             files.append(file)
             self._size_bytes += file.size_bytes
@@ -250,10 +260,11 @@ def _described(path: Path) -> SpoolFile:
     rows = _read(path)
     try:
         highs = highs_of(rows)
+        follows = json.loads((rows.schema.metadata or {}).get(_FOLLOWS, b"{}"))  # a former version wrote none
         ordinal = int(path.stem.partition("-")[0])
     except (KeyError, ValueError) as error:
         raise SpoolError(f"{path} was not written by this program; move it away") from error
-    return SpoolFile(path.parent.name, path, ordinal, rows.num_rows, path.stat().st_size, highs)
+    return SpoolFile(path.parent.name, path, ordinal, rows.num_rows, path.stat().st_size, highs, follows)
 
 
 def _read(path: Path) -> pa.Table:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 from connectors.sinks.delta import DeltaTables
 from connectors.sinks.sequences import highs_of
@@ -15,6 +17,7 @@ from connectors.sinks.spool import EncodedRows, Spool
 from connectors.sinks.table_columns import to_arrow
 from connectors.sinks.tables import DEAD_LETTERS
 from connectors.sources.journal import Journal
+from flows import anew
 from flows.anew import Anew, AnewError, begin_anew
 from flows.runtime import DataDirectoryError, held
 from flows.settings import Settings
@@ -78,15 +81,40 @@ def test_journal_and_state_are_put_aside_and_a_new_journal_begins_with_the_loss_
     ]
 
 
-def test_rows_in_the_spool_count_and_stay(data: Path) -> None:
+def spool_of(data: Path) -> Spool:
     spool = Spool(data / "spool")
     spool.open()
-    file = spool.write("dead_letters", EncodedRows.of(rows(8, 12)))
+    return spool
+
+
+def test_rows_in_the_spool_are_committed_whatever_is_missing_before_them(data: Path) -> None:
+    encoded = EncodedRows(DEAD_LETTERS.row_schema, follows={"0": 10})
+    encoded.add(rows(11, 12))
+    file = spool_of(data).write("dead_letters", encoded)
 
     done = begin_anew(settings_of(data))
 
     assert (done.first_frame, done.blind_since_us) == (13, NOON_US + 12_000)
+    assert not file.path.exists()
+    committed = DeltaTable(str(data / "tables" / "dead_letters")).to_pyarrow_table(columns=["sequence"])
+    assert sorted(committed["sequence"].to_pylist()) == [3, 7, 11, 12]
+
+
+def test_a_store_that_does_not_take_the_rows_in_the_spool_leaves_all_as_it_is(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_arguments: Any) -> int:
+        raise OSError("the store is away")
+
+    file = spool_of(data).write("dead_letters", EncodedRows.of(rows(8)))
+    monkeypatch.setattr(DeltaTables, "commit", away)
+    monkeypatch.setattr(anew, "_COMMIT_SECONDS", 0.1)
+
+    with pytest.raises(AnewError, match=r"does not take the rows in the spool: dead_letters: OSError: the store is away"):
+        begin_anew(settings_of(data))
+
     assert file.path.exists()
+    assert (data / "recovery").exists()
 
 
 def test_what_was_put_aside_before_stays_apart(data: Path) -> None:

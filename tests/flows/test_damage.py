@@ -76,7 +76,7 @@ def left(market: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Left:
         assert run.stop() == 0, run.words()
     with program(patched(COMMITS_HANG, live(spooling)), watching(market, **SETTINGS), folder / "spooling.log") as run:
         wait_until(
-            lambda: len(spooled(spooling)) > 4 and last_emitted(spooling) > 0,
+            lambda: len(spooled(spooling, "derivatives")) > 2 and last_emitted(spooling) > 0,
             what="files",
             program=run,
         )
@@ -234,7 +234,7 @@ def test_a_table_that_is_older_than_the_state_is_refused_by_name(left: Left, sta
 @pytest.mark.parametrize("kept", [0, 200])
 def test_a_torn_spool_file_is_refused_by_name_and_begin_anew_goes_on_without_it(left: Left, start: StartOf, kept: int) -> None:
     damaged = start(left.spooling)
-    file = next(path for path in spooled(damaged.data) if path.parent.name == "derivatives")
+    file = spooled(damaged.data, "derivatives")[0]
     file.write_bytes(file.read_bytes()[:kept])
     damaged.is_refused_with(f"{file} is damaged", "its rows are in no table yet", "Restore it; or move it away")
 
@@ -245,8 +245,8 @@ def test_a_torn_spool_file_is_refused_by_name_and_begin_anew_goes_on_without_it(
         damaged.goes_on()
 
 
-def spooled(data: Path) -> list[Path]:
-    return sorted((data / "spool").rglob("*.arrow"))
+def spooled(data: Path, table: str) -> list[Path]:
+    return sorted((data / "spool" / table).glob("*.arrow"))
 
 
 def store_of(data: Path) -> Path:

@@ -488,6 +488,72 @@ def test_an_older_table_below_a_newer_state_is_refused_by_name_with_a_remedy(tmp
         Process(tmp_path, state={"liquidations": {"local": 8}, "of another version": {"local": 9}})
 
 
+def test_a_spool_file_that_is_missing_is_noticed_by_the_next(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    process.epoch([liquidation(7)])
+    first = process.spool.pending()["liquidations"][0].path
+    process.epoch([liquidation(8)])
+    state = process.epoch([liquidation(9), score(9)])
+    process.killed()
+    first.unlink()
+
+    for known in (state, None):  # without a saved state, too
+        with pytest.raises(
+            TableBehindError, match=r"ends at frame 0 .* by the spool file .*1-.*arrow it had rows up to frame 7"
+        ):
+            Process(tmp_path, state=known)
+
+
+def test_a_spool_file_that_is_missing_at_the_end_is_noticed_by_the_state(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    process.epoch([liquidation(7)])
+    state = process.epoch([liquidation(8)])
+    process.spool.pending()["liquidations"][-1].path.unlink()
+    process.killed()
+
+    with pytest.raises(TableBehindError, match=r"ends at frame 7 .* by the saved state it had rows up to frame 8"):
+        Process(tmp_path, state=state)
+
+
+def test_an_older_table_below_a_newer_spool_is_refused(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    state = process.epoch([liquidation(7)])
+    assert process.sink.drain(10)
+    resumed = Process(tmp_path, state=state)
+    resumed.epoch([liquidation(8)])
+    resumed.killed()
+    shutil.rmtree(tmp_path / "tables" / "liquidations")
+
+    with pytest.raises(TableBehindError, match=r"ends at frame 0 .* by the spool file .* it had rows up to frame 7"):
+        Process(tmp_path)
+
+
+def test_rows_that_a_lost_state_has_replayed_count_for_the_new_one(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    process.epoch([liquidation(7)])
+    assert process.sink.drain(10)
+
+    again = Process(tmp_path)
+
+    assert again.epoch([liquidation(7)]) == {"liquidations": {"local": 7}}
+
+
+def test_a_spool_file_of_a_former_version_does_not_say_what_came_before(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    process.epoch([liquidation(7)])
+    process.killed()
+    file = process.spool.pending()["liquidations"][0].path
+    with pa.ipc.open_file(str(file)) as reader:
+        batch = reader.read_all().replace_schema_metadata(None)
+    with pa.ipc.new_file(str(file.with_name("00000000000000000000.arrow")), batch.schema) as writer:
+        writer.write_table(batch)
+    file.unlink()
+
+    assert Process(tmp_path).sink.drain(10)
+
+    assert sequences_in(tmp_path) == [7]
+
+
 def test_a_sink_that_was_never_built_has_nothing_to_drain(tmp_path: Path) -> None:
     sink = DeltaSink(DeltaTables(str(tmp_path)), Spool(tmp_path / "spool"))
 
