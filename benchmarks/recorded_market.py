@@ -138,7 +138,7 @@ def _price(chance: random.Random) -> str:
 
 
 def _quantity(chance: random.Random) -> str:
-    return f"{chance.lognormvariate(0, 1.5):.3f}"
+    return f"{max(0.001, chance.lognormvariate(0, 1.5)):.3f}"  # one in five million would be 0.000, a dead letter
 
 
 def _binance(asset: str, is_long: bool, now_us: int, chance: random.Random) -> FrameRow:

@@ -18,11 +18,11 @@ from cascadewatch.checkup import Check, Level, place_of, without_secrets
 from cascadewatch.checkup_alertmanager import check_alertmanagers
 from cascadewatch.checkup_tables import check_tables
 from connectors.clock import monotonic_seconds, now_us
-from connectors.sources.backoff import BUSY_CODES, refusal_words
 from connectors.sources.collector import Collection
 from connectors.sources.feed import Endpoints, PollFeed, Venue
 from connectors.sources.frame import Frame, FrameError
 from connectors.sources.jsonrpc_node import Call, Node, NodeError, quantity
+from connectors.sources.reconnecting import BUSY_CODES, refusal_words
 from connectors.sources.registry import parser_of
 from flows.collection import collection_of
 from flows.settings import Settings, SettingsError

@@ -14,7 +14,6 @@ from typing import Any
 
 import httpx
 
-from connectors.sources.backoff import ReconnectPolicy
 from connectors.sources.chain.addresses import exchange_addresses
 from connectors.sources.chain.ethereum import ethereum_feed
 from connectors.sources.feed import PollFeed, RateLimit
@@ -22,6 +21,7 @@ from connectors.sources.frame import Frame, FrameError
 from connectors.sources.jsonrpc import follow_chain
 from connectors.sources.polling import PollError, poll_once
 from connectors.sources.rate_limit import RateLimiter
+from connectors.sources.reconnecting import ReconnectPolicy
 from connectors.sources.registry import parser_of
 from fuzzing.corpus import all_seeds
 from fuzzing.frames import CAUSE, check_event

@@ -20,6 +20,7 @@ import httpx
 import structlog
 
 from connectors import clock
+from connectors.backoff import Backoff
 from connectors.secrets import SECRETS
 from connectors.sinks.alert_words import Alert, Identity, Links, annotations_of, labels_of
 from connectors.sinks.firing import FiringAlerts
@@ -125,7 +126,7 @@ class AlertmanagerPusher:
         self._delivered: dict[Identity, int] = {}
         self._resend_at = 0.0
         self._started_us = clock.now_us()
-        self._failures = 0
+        self._backoff = Backoff(_FIRST_DELAY_SECONDS, _MAX_DELAY_SECONDS)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"alertmanager {self.name}", daemon=True)
 
@@ -148,7 +149,7 @@ class AlertmanagerPusher:
             while not self._closed.is_set():
                 version = self._firing.version
                 wait_seconds = self._push_due(client)
-                if self._failures:
+                if self._backoff.failures:
                     self._closed.wait(wait_seconds)
                 else:
                     self._wait(version, wait_seconds)
@@ -164,7 +165,7 @@ class AlertmanagerPusher:
         now_us = clock.now_us()
         alerts = self._firing.alerts()
         self._forget_gone(alerts)
-        unsent = [alert for alert in alerts if self._delivered.get(alert.identity, 0) < alert.version]
+        unsent = self._unsent(alerts)
         due = [alert for alert in unsent if self._may_be_said(alert, now_us)]
         is_resend = clock.monotonic_seconds() >= self._resend_at
         if is_resend:
@@ -174,23 +175,27 @@ class AlertmanagerPusher:
                 for alert in alerts
                 if alert.ends_us is None and alert.identity not in sent and self._may_be_said(alert, now_us)
             ]
-        self._observer.alerts_unsent(
-            self.name, min((max(alert.changed_us, self._started_us) for alert in unsent), default=None)
-        )
+        self._tell_of(unsent)
         for begin in range(0, len(due), MAX_BATCH_ALERTS):
             batch = due[begin : begin + MAX_BATCH_ALERTS]
             if not self._post(client, batch, now_us):
-                return retry_delay_seconds(self._failures, clock.jitter())
+                return self._backoff.next_delay_seconds(clock.jitter())
             self._delivered.update({alert.identity: alert.version for alert in batch})
         if due:
             self._recovered()
-            left = [alert.changed_us for alert in unsent if self._delivered.get(alert.identity, 0) < alert.version]
-            self._observer.alerts_unsent(self.name, max(min(left), self._started_us) if left else None)
+            self._tell_of(self._unsent(unsent))
         if is_resend:
             self._resend_at = clock.monotonic_seconds() + self._policy.resend_seconds
         if len(due) < len(unsent):
             return _LOOK_AGAIN_SECONDS
         return self._resend_at - clock.monotonic_seconds()
+
+    def _unsent(self, alerts: Sequence[Alert]) -> list[Alert]:
+        return [alert for alert in alerts if self._delivered.get(alert.identity, 0) < alert.version]
+
+    def _tell_of(self, unsent: Sequence[Alert]) -> None:
+        since_us = min((max(alert.changed_us, self._started_us) for alert in unsent), default=None)
+        self._observer.alerts_unsent(self.name, since_us)
 
     def _may_be_said(self, alert: Alert, now_us: int) -> bool:
         """Say whether a change is new, or the flow has caught up: else it may be over, a few frames further on."""
@@ -230,26 +235,19 @@ class AlertmanagerPusher:
 
     def _failed(self, error: str, words: str) -> bool:
         self._observer.alert_push_failed(self.name, error)
-        if not self._failures:
+        if not self._backoff.failures:
             _log.warning(
                 "alerts_not_pushed",
                 alertmanager=self.name,
                 error=SECRETS.clean(f"{error}: {words}"),
                 remedy="tried again until it works; cascadewatch doctor checks alertmanager.urls and the credentials",
             )
-        self._failures += 1
         return False
 
     def _recovered(self) -> None:
-        if self._failures:
-            _log.info("alerts_pushed_again", alertmanager=self.name, failures=self._failures)
-        self._failures = 0
-
-
-def retry_delay_seconds(failures: int, jitter: float) -> float:
-    """Return the wait after so many failures in a row: doubling up to a limit, jittered down to half of it."""
-    delay = min(_MAX_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2.0 ** min(failures - 1, 16))
-    return delay * (0.5 + jitter / 2)
+        if self._backoff.failures:
+            _log.info("alerts_pushed_again", alertmanager=self.name, failures=self._backoff.failures)
+        self._backoff.reset()
 
 
 def name_of(url: str) -> str:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import structlog
 
 from connectors import clock
+from connectors.backoff import Backoff
 from connectors.secrets import SECRETS
 from connectors.sinks.delta_tables import STORE_ERRORS, DeltaTables
 from connectors.sinks.observer import SinkObserver
@@ -74,7 +75,7 @@ class Uploader:
         return draining.outcome(max(0.0, deadline - clock.monotonic_seconds()))
 
     def _run(self) -> None:
-        retry = _Retry()
+        backoff = _backoff()
         pause = self._first_pause
         while not self._stopping.wait(pause):
             try:
@@ -84,8 +85,8 @@ class Uploader:
                 self._spool.fail(error)  # the flow's next write raises it
                 return
             if is_done:
-                retry = _Retry()
-            pause = self._interval_seconds if is_done else retry.next_seconds()
+                backoff.reset()
+            pause = self._interval_seconds if is_done else backoff.next_delay_seconds(clock.jitter())
 
     def _round(self) -> bool:
         """Commit everything pending at this moment; a table that fails does not hold up the others."""
@@ -131,10 +132,10 @@ class _Draining(threading.Thread):
         self._failure: BaseException | None = None
 
     def run(self) -> None:
-        retry = _Retry()
+        backoff = _backoff()
         try:
             while not (is_done := self._commit_all()) and (remaining := self._remaining()) > 0:
-                threading.Event().wait(min(retry.next_seconds(), remaining))
+                threading.Event().wait(min(backoff.next_delay_seconds(clock.jitter()), remaining))
             self._is_done = is_done
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the outcome
             self._failure = error
@@ -149,15 +150,8 @@ class _Draining(threading.Thread):
         return self._deadline_seconds - clock.monotonic_seconds()
 
 
-class _Retry:
-    """How long to wait after each failure: doubled each time, spread by a quarter so that shards do not meet."""
-
-    def __init__(self) -> None:
-        self._seconds = _FIRST_RETRY_SECONDS
-
-    def next_seconds(self) -> float:
-        seconds, self._seconds = self._seconds, min(self._seconds * 2, _LAST_RETRY_SECONDS)
-        return seconds * (1 + clock.jitter() / 4)
+def _backoff() -> Backoff:
+    return Backoff(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
 
 
 def _groups(files: list[SpoolFile]) -> list[list[SpoolFile]]:

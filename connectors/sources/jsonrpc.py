@@ -20,7 +20,7 @@ import httpx
 import msgspec
 
 from connectors import clock
-from connectors.sources.backoff import Backoff, ReconnectPolicy
+from connectors.backoff import Backoff
 from connectors.sources.feed import FrameReceiver
 from connectors.sources.jsonrpc_node import (
     Call,
@@ -33,6 +33,7 @@ from connectors.sources.jsonrpc_node import (
     header_of,
     quantity,
 )
+from connectors.sources.reconnecting import ReconnectPolicy
 from market.raw import FeedState
 
 CONNECTION = "jsonrpc"

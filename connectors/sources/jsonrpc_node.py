@@ -16,7 +16,7 @@ import msgspec
 
 from connectors import clock
 from connectors.secrets import SECRETS
-from connectors.sources.backoff import BLOCKED_CODES, BUSY_CODES, retry_after_seconds
+from connectors.sources.reconnecting import BLOCKED_CODES, BUSY_CODES, retry_after_seconds
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Ten thousand logs, the usual cap of a node, are about 7 MB; a longer answer is refused, and the range with it."""

@@ -18,18 +18,18 @@ import httpx
 import msgspec
 import structlog
 
+from connectors.backoff import Backoff
 from connectors.clock import jitter, monotonic_seconds, now_us
 from connectors.secrets import SECRETS
-from connectors.sources.backoff import (
+from connectors.sources.feed import FrameReceiver, PollFeed
+from connectors.sources.rate_limit import RateLimiter
+from connectors.sources.reconnecting import (
     BLOCKED_CODES,
     BUSY_CODES,
-    Backoff,
     ReconnectPolicy,
     refusal_words,
     retry_after_seconds,
 )
-from connectors.sources.feed import FrameReceiver, PollFeed
-from connectors.sources.rate_limit import RateLimiter
 from market.raw import FeedState
 
 __all__ = ["PollError", "RateLimiter", "poll_once", "poll_until_answered", "run_poll", "run_poll_with_fallback"]

@@ -17,10 +17,11 @@ import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from connectors.backoff import Backoff
 from connectors.clock import jitter, monotonic_seconds, now_us
 from connectors.secrets import SECRETS
-from connectors.sources.backoff import BLOCKED_CODES, Backoff, ReconnectPolicy, refusal_words, retry_after_seconds
 from connectors.sources.feed import FrameReceiver, KeepAlive, WebSocketFeed
+from connectors.sources.reconnecting import BLOCKED_CODES, ReconnectPolicy, refusal_words, retry_after_seconds
 from market.raw import FeedState
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024

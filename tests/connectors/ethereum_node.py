@@ -11,8 +11,8 @@ from typing import Any
 from aiohttp import web
 from loopback import http_client, serving
 
-from connectors.sources.backoff import ReconnectPolicy
 from connectors.sources.jsonrpc import ChainFeed, LogFilter, follow_chain
+from connectors.sources.reconnecting import ReconnectPolicy
 from market.raw import FeedState
 
 TO = LogFilter(("0xtoken",), (("0xtransfer",), None, ("0xto",)))

@@ -14,7 +14,6 @@ from loopback import http_client, serving, until
 from property_examples import UNICODE
 
 from connectors.sources import polling
-from connectors.sources.backoff import ReconnectPolicy
 from connectors.sources.feed import PollFeed, RateLimit
 from connectors.sources.polling import (
     PollError,
@@ -26,6 +25,7 @@ from connectors.sources.polling import (
     run_poll_with_fallback,
     slot_offset_us,
 )
+from connectors.sources.reconnecting import ReconnectPolicy
 from market.raw import FeedState
 
 FAST = ReconnectPolicy(first_delay_seconds=0.02, max_delay_seconds=0.1, blocked_delay_seconds=0.5)

@@ -4,9 +4,9 @@ import pytest
 
 from connectors.secrets import SECRETS
 from connectors.sinks.health import HealthState
-from connectors.sources.backoff import refusal_words
 from connectors.sources.jsonrpc_node import NodeError
 from connectors.sources.polling import PollError
+from connectors.sources.reconnecting import refusal_words
 
 KEY = "4d5e6f-planted-in-reasons"
 SECRETS.know([KEY])

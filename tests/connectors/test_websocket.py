@@ -16,8 +16,8 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 
 from connectors.sources import websocket
-from connectors.sources.backoff import ReconnectPolicy
 from connectors.sources.feed import KeepAlive, WebSocketFeed
+from connectors.sources.reconnecting import ReconnectPolicy
 from connectors.sources.websocket import run_websocket
 from market.raw import FeedState
 

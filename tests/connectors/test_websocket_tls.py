@@ -6,8 +6,8 @@ import ssl
 import trustme
 from websockets.asyncio.server import serve
 
-from connectors.sources.backoff import ReconnectPolicy
 from connectors.sources.feed import WebSocketFeed
+from connectors.sources.reconnecting import ReconnectPolicy
 from connectors.sources.websocket import run_websocket
 from market.raw import FeedState
 

@@ -23,7 +23,6 @@ from connectors.sinks.alertmanager import (
     CredentialsError,
     PushPolicy,
     name_of,
-    retry_delay_seconds,
 )
 from connectors.sinks.firing import FiringAlerts
 from connectors.sinks.metrics import Metrics
@@ -262,11 +261,6 @@ def test_many_alerts_go_in_several_requests():
         inbox.wait_for(lambda _message: len(inbox.messages) == 3)
 
     assert [len(message.json()) for message in inbox.messages] == [200, 200, 50]
-
-
-def test_waits_double_up_to_ten_seconds_and_are_never_less_than_half():
-    assert [retry_delay_seconds(failures, 1.0) for failures in (1, 2, 3, 6, 500)] == [0.5, 1.0, 2.0, 10.0, 10.0]
-    assert retry_delay_seconds(1, 0.0) == 0.25
 
 
 def test_an_alertmanager_is_called_by_host_and_port_without_its_path():

@@ -1,4 +1,4 @@
-"""What to make of a refusal and how long to wait before trying again: data and arithmetic, no clock and no chance inside."""
+"""When connections are opened again, and what to make of a refusal: data and arithmetic, no clock and no chance inside."""
 
 from __future__ import annotations
 
@@ -52,31 +52,6 @@ class ReconnectPolicy:
     def replace_after_seconds(self, lifetime_seconds: float, *, jitter: float) -> float:
         """Return the age at which a connection's successor is opened; ``jitter`` in [0, 1) makes it earlier."""
         return lifetime_seconds * (self.replace_share - self.replace_spread * jitter)
-
-
-@dataclass(slots=True)
-class Backoff:
-    """Count failures and turn them into waits: doubling, fully jittered, between a floor and a ceiling."""
-
-    first_delay_seconds: float
-    max_delay_seconds: float
-    failures: int = 0
-
-    def next_delay_seconds(self, jitter: float) -> float:
-        """Count one more failure and return the wait before the next attempt.
-
-        Args:
-            jitter: In [0, 1): where between the floor and twice, four times, … the floor the wait falls.
-        """
-        self.failures += 1
-        floor = min(self.first_delay_seconds, self.max_delay_seconds)
-        # 2**64 first delays are beyond every ceiling; the bound keeps the power finite.
-        ceiling = min(self.max_delay_seconds, floor * 2.0 ** min(self.failures, 64))
-        return floor + jitter * (ceiling - floor)
-
-    def reset(self) -> None:
-        """Forget the failures: what was reached has proved stable."""
-        self.failures = 0
 
 
 def retry_after_seconds(header: str | None, *, now_us: int) -> float | None:
