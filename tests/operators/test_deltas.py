@@ -8,11 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from property_examples import examples
 
+from market.events import AssetTick
 from market.parameters import DeltaParameters, Parameters
+from market.raw import Cause
 from market.readings import DELTA_WINDOWS_S, DerivativesReading
 from operators import deltas as deltas_module
 from operators import venue_derivatives
 from operators.deltas import Deltas
+from operators.pace import next_emission_us
 from operators.venue_derivatives import weighted_mean
 
 DEFAULTS = Parameters()
@@ -34,6 +37,10 @@ def poll(at_s, open_interest=1_000.0, mark_price=100_000.0, funding_rate_8h=0.00
     return derivatives(
         at_s, open_interest_base=open_interest, mark_price=mark_price, funding_rate_8h=funding_rate_8h, **others
     )
+
+
+def tick_at(time_us):
+    return AssetTick(Cause("0", 1, time_us), "BTC")
 
 
 def polled(until_s, values, every_s=10, start_s=0, **others):
@@ -143,6 +150,31 @@ def test_there_is_at_most_one_reading_per_interval_of_the_clock():
     assert [out.cause for out in readings_of(outs)] == [cause(1.2), cause(2.0)]
 
 
+def test_the_next_interval_begins_with_its_first_microsecond():
+    machine = build()
+    feed(machine, [poll(0), tick(0), poll(0.1)])
+    begin_us = next_emission_us("BTC", at(0), DEFAULTS.windows.emit_interval_us)
+
+    assert readings_of(feed(machine, [tick_at(begin_us - 1)])) == []
+    assert len(readings_of(feed(machine, [tick_at(begin_us)]))) == 1
+
+
+def test_what_becomes_old_is_told_a_microsecond_later():
+    machine = build()
+    feed(machine, [poll(0), tick(0)])
+    old_us = at(0) + 2 * DEFAULTS.deltas.sample_us + 1
+
+    assert readings_of(feed(machine, [tick_at(old_us - 1)])) == []
+    assert len(readings_of(feed(machine, [tick_at(old_us)]))) == 1
+
+
+@pytest.mark.parametrize(("late_us", "expected"), [(0, ("bybit-linear",)), (1, None)])
+def test_a_venue_is_expected_for_a_day_to_the_microsecond(late_us, expected):
+    reading = last([poll(0), tick(0), poll(DAY, venue="okx"), tick_at(at(DAY) + late_us)])
+
+    assert reading.missing.get("open_interest") == expected
+
+
 def test_an_answer_that_comes_after_a_newer_one_changes_nothing():
     assert last([poll(10, 7.0), poll(11, 5.0, delay_s=5), tick(12)]).open_interest_base == 7.0
 
@@ -168,6 +200,17 @@ def test_an_instrument_listed_or_ended_meanwhile_changes_no_open_interest():
 
     assert reading.open_interest_changes_percent[0] == 0.0
     assert reading.venue_open_interest_changes_percent["bybit-linear"][0] == 0.0
+
+
+def test_where_no_instrument_is_there_at_both_ends_the_change_of_open_interest_is_missing():
+    ended = polled(300, lambda _: (500.0, 100_000.0, 0.0001), symbol="ended")
+    listed = polled(650, lambda _: (700.0, 100_000.0, 0.0001), start_s=400, symbol="listed")
+
+    reading = last([*ended, *listed])
+
+    assert reading.open_interest_changes_percent[0] is None
+    assert reading.missing["open_interest_5m"] == ("bybit-linear",)
+    assert "price_5m" not in reading.missing
 
 
 def test_weights_that_move_do_not_look_like_a_price_that_moves():

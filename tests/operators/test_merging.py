@@ -92,6 +92,17 @@ def test_an_asset_believes_of_the_new_partition_what_it_believed_of_the_old():
     assert not [name for name in score.missing_inputs if name.startswith("liquidations")]
 
 
+def test_what_an_asset_knew_it_knows_under_the_new_name():
+    known = AssetPressure(cause(0), "BTC", pressure(0, 7))
+    before = state_after(Scores, AssetFeeds(cause(0), "BTC", ("okx",), False), known)  # noqa: FBT003 - the event's own order
+
+    (state,) = renamed(["Scores"], [before], PARAMETERS, partition="new")
+
+    (score, *_) = outputs(chain_of(Scores, state), AssetTick(cause(5), "BTC"))
+    assert score == outputs(chain_of(Scores, before), AssetTick(cause(5), "BTC"))[0]
+    assert score.pressure == known.pressure
+
+
 def test_states_that_name_no_partition_are_taken_as_they_are():
     nothing = state_after(Scores)
 
@@ -118,6 +129,15 @@ def test_of_too_many_the_oldest_are_forgotten():
 
     assert outputs(chain, raw(2, 4, 9), raw(3, 4, 9), raw(4, 4, 9)) == []
     assert outputs(chain, raw(1, 4, 9)) == [raw(1, 4, 9)]
+
+
+def test_each_is_forgotten_in_its_own_time():
+    horizon_s = PARAMETERS.duplicates.horizon_us / 1e6
+    chain = after(Duplicates, [raw(1, 0), raw(2, 100)], [raw(3, 100)])
+    later_s = horizon_s + 50
+
+    assert outputs(chain, raw(1, later_s, 9)) == [raw(1, later_s, 9)]
+    assert outputs(chain, raw(2, later_s, 9), raw(3, later_s, 9)) == []
 
 
 def test_shards_that_have_seen_nothing_leave_nothing():
@@ -192,6 +212,20 @@ def test_the_contracts_of_all_shards_are_known():
     assert values == [("BTC", 9.0), ("ETH", 7.0)]
 
 
+def test_of_two_lists_of_contracts_the_first_shards_counts():
+    chain = after(Normalise, [BTC], [instrument("BTCUSDT", "XBT"), ETH])
+
+    assert [event.asset for event in outputs(chain, poll("BTCUSDT", 1, mark_price="9"))] == ["BTC"]
+
+
+def test_the_most_that_any_shard_counted_of_a_venues_clock_is_counted_on():
+    ahead = RawDerivatives(cause(0), "okx", "BTCUSDT", us(1), mark_price="9")
+    chain = after(Normalise, [BTC, ahead, ahead], [BTC, ahead])
+    machine = Normalise(PARAMETERS, chain.snapshot()[0])
+
+    assert machine.clock_skew_counts == {"okx": 2}
+
+
 def test_what_each_shard_polled_of_its_own_contracts_is_known_to_the_next():
     of_btc = [BTC, ETH, poll("BTCUSDT", 0, mark_price="100"), poll("BTCUSDT", 0, funding_interval_hours="4")]
     of_eth = [BTC, ETH, poll("ETHUSDT", 0, mark_price="10")]
@@ -215,6 +249,19 @@ def test_the_newer_of_two_marks_counts_and_an_interval_that_only_one_knows(order
 
     (event,) = outputs(chain, poll("BTCUSDT", 5, open_interest_base="2", funding_rate="0.001"))
     assert (event.open_interest_usd, event.funding_interval_hours) == (220.0, 4.0)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_where_both_know_an_interval_that_of_the_newer_mark_counts(order):
+    shards = [
+        [BTC, poll("BTCUSDT", at_s, mark_price="100"), poll("BTCUSDT", at_s, funding_interval_hours=hours)]
+        for at_s, hours in ((0, "4"), (3, "8"))
+    ]
+
+    chain = after(Normalise, *(shards[place] for place in order))
+
+    (event,) = outputs(chain, poll("BTCUSDT", 5, funding_rate="0.001"))
+    assert event.funding_interval_hours == 8.0
 
 
 # Feeds
@@ -343,10 +390,12 @@ def test_an_asset_that_any_shard_kept_awake_stays_awake_from_its_newest_event_on
     assert outputs(chain, tick(active_us / 1e6 + 50))[1:] == asset_ticks(active_us / 1e6 + 50, "BTC", "ETH", "SOL")
 
 
-def test_an_asset_that_wakes_is_sent_the_newest_that_any_shard_knew():
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_an_asset_that_wakes_is_sent_the_newest_that_any_shard_knew(order):
     old, new = pressure(1, 7), pressure(2, -7)
     day, next_day = miners(3, "2025-12-30"), miners(2, "2025-12-31")
-    chain = after(Heartbeats, [old, next_day], [new, day], [])
+    shards = [[old, next_day], [new, day], []]
+    chain = after(Heartbeats, *(shards[place] for place in order))
 
     woken = liquidation(5, "SOL")
     assert outputs(chain, woken) == [

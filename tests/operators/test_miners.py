@@ -60,6 +60,7 @@ def test_a_day_is_told_with_its_hashprice_break_even_prices_and_fits():
     of_block = SUBSIDY + 0.02
 
     assert row.mean_fees_btc_per_block is None
+    assert row.hashprice_usd_per_ph_day == hashprice_usd_per_ph_day(difficulty=1.5e14, price_usd=9e4, btc_per_block=SUBSIDY)
     assert running == MinerDay(
         cause=cause(),
         day=TODAY,
@@ -120,6 +121,18 @@ def test_a_difficulty_carried_forward_does_not_grow_young_again():
     assert [(row.day, row.fits[GLASSNODE_2022].days) for row in rows] == [(day(29), 32)]
 
 
+def test_a_difficulty_carried_forward_does_not_grow_young_again_with_the_next_poll():
+    first = history([(day(60), "1.5e14")], [(day(back), "90000") for back in range(60, 31, -1)])
+    second = history(price=[(day(back), "90000") for back in range(31, 0, -1)], at_s=60)
+
+    assert told(first, second) == [
+        (day(32), 9e4, 1.5e14, True),
+        (day(31), 9e4, 1.5e14, True),
+        (day(30), 9e4, 1.5e14, True),
+        (day(29), 9e4, 1.5e14, True),
+    ]
+
+
 def test_the_same_poll_again_says_nothing_new():
     assert len(told(both([YESTERDAY, TODAY]), both([YESTERDAY, TODAY], at_s=60))) == 2
 
@@ -167,6 +180,21 @@ def test_the_running_days_values_wait_a_week_for_the_final_ones():
 
     assert told(running, both([TODAY], price="91000", at_s=7 * DAY))[1:] == [(TODAY, 9.1e4, 1.5e14, True)]
     assert told(running, tick(at_s=8 * DAY), both([TODAY], price="91000", at_s=8 * DAY))[1:] == [(TODAY, 9e4, 1.5e14, True)]
+    in_time = told(running, tick(at_s=7 * DAY), both([TODAY], price="91000", at_s=7 * DAY + 60))
+    assert in_time[1:] == [(TODAY, 9e4, 1.5e14, True), (TODAY, 9.1e4, 1.5e14, True)]
+
+
+def test_values_that_come_too_late_are_in_no_fit_either():
+    running, late = [both([TODAY]), tick(at_s=8 * DAY)], both([TODAY], price="91000", at_s=8 * DAY + 60)
+    next_day = both([day(-8)], at_s=8 * DAY + 120)
+
+    assert derived(build, [*running, late, next_day]) == derived(build, [*running, next_day])
+
+
+def test_fees_are_told_for_a_week():
+    items = [both([TODAY]), fees(), both([TODAY], price="91000", at_s=7 * DAY)]
+
+    assert [row.mean_fees_btc_per_block for row in derived(build, items)] == [None, 0.02, 0.02]
 
 
 def test_a_price_after_the_end_may_come_before_the_difficulty():
@@ -200,6 +228,7 @@ def test_an_older_history_that_comes_later_enters_the_fits():
     recent, older = [day(back) for back in range(10, 0, -1)], [day(back) for back in range(60, 10, -1)]
     now = both([TODAY], at_s=60)
 
+    assert told(both(recent), both(older)) == [(YESTERDAY, 9e4, 1.5e14, True)]
     late = derived(build, [both(recent), both(older), now])[-1]
     once = derived(build, [both(older + recent), now])[-1]
 
@@ -223,7 +252,8 @@ def test_fits_are_those_of_the_whole_history():
         (("2025-12-29", "x"), "AbsurdValueError", "value of 2025-12-29 is not a number: 'x'"),
         (("20251229", "1"), "AbsurdValueError", "not a day written as YYYY-MM-DD: '20251229'"),
         (("2009-01-02", "1"), "AbsurdValueError", "2009-01-02 is not one of the 20000 days from the first block on"),
-        (("2063-10-08", "1"), "AbsurdValueError", "2063-10-08 is not one of the 20000 days from the first block on"),
+        (("2063-10-07", "1"), "AbsurdValueError", "2063-10-07 is not one of the 20000 days from the first block on"),
+        (("2063-10-06", "1"), "FutureTimeError", "2063-10-06 has not begun"),
         (("2026-01-01", "1"), "FutureTimeError", "2026-01-01 has not begun"),
         (("2025-12-29", "9e-13"), "AbsurdValueError", "value of 2025-12-29 is absurdly small: 9e-13"),
     ],
@@ -235,6 +265,29 @@ def test_a_bad_value_is_a_dead_letter_and_costs_its_neighbours_nothing(pair, err
 
     assert letter == DeadLetter(cause(), "mempool/history", "mempool", error, reason, msgspec.json.encode([pair, pair]))
     assert (row.day, row.price_usd) == (YESTERDAY, 9e4)
+
+
+def test_the_first_block_has_a_day_and_it_is_never_revised():
+    first = "2009-01-03"
+
+    assert told(both([first], price="1", difficulty="1")) == [(first, 1.0, 1.0, True)]
+    assert told(
+        both([first], price="1", difficulty="1"), both([first], price="2", difficulty="2"), both([YESTERDAY], at_s=60)
+    ) == [(first, 1.0, 1.0, True), (YESTERDAY, 9e4, 1.5e14, True)]
+
+
+def test_the_first_days_may_come_last():
+    first_days = ["2009-01-03", "2009-01-04", "2009-01-05"]
+    now = both([day(back) for back in range(400, 0, -1)], at_s=60)
+
+    late = derived(build, [both(["2009-01-06"]), both(first_days), now])[-1]
+
+    assert late == derived(build, [both([*first_days, "2009-01-06"]), now])[-1]
+    assert late.fits[GLASSNODE_2022].days == 404
+
+
+def test_the_dearest_fees_that_are_believed():
+    assert [row.mean_fees_btc_per_block for row in derived(build, [both([TODAY]), fees("1000")])] == [None, 1000.0]
 
 
 @pytest.mark.parametrize("text", ["-1", "x", "1000.1"])
@@ -251,11 +304,16 @@ def test_the_smallest_value_that_is_believed_still_gives_finite_rows():
 
 
 def test_a_value_of_zero_means_that_there_was_none():
-    assert told(history([(YESTERDAY, "1.5e14")], [(YESTERDAY, "0"), (day(2), "0.0")])) == []
+    nothing = history([(YESTERDAY, "1.5e14")], [(YESTERDAY, "0"), (day(2), "0.0")])
+
+    assert derived(build, [nothing]) == []
+    assert told(nothing, history(price=[(YESTERDAY, "1")], at_s=60)) == [(YESTERDAY, 1.0, 1.5e14, True)]
 
 
 def test_a_day_that_begins_while_our_clock_lags_is_believed():
-    assert told(both([TOMORROW], at_s=12 * HOUR - 30)) == [(TOMORROW, 9e4, 1.5e14, False)]
+    skew_s = PARAMETERS.contracts.max_clock_skew_us / 1e6
+
+    assert told(both([TOMORROW], at_s=12 * HOUR - skew_s)) == [(TOMORROW, 9e4, 1.5e14, False)]
 
 
 def test_days_beyond_the_bound_are_refused(monkeypatch):
@@ -333,3 +391,16 @@ def test_a_restart_between_a_long_history_and_the_running_day_changes_nothing():
     items = numbered([past, both([TODAY], at_s=60), tick(at_s=120), both([TODAY], price="91000", at_s=180)])
 
     assert run(build, items, restarts={1, 3}) == run(build, items)
+
+
+def test_a_restart_beside_a_running_day_changes_nothing():
+    items = numbered(
+        [
+            both([day(2), YESTERDAY, TODAY]),
+            both([TODAY], price="91000", at_s=60),
+            both([TODAY, TOMORROW], price="92000", at_s=DAY),
+            both([TOMORROW], price="93000", at_s=DAY + 60),
+        ]
+    )
+
+    assert run(build, items, restarts={1, 2, 3}) == run(build, items)
