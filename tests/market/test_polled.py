@@ -138,22 +138,30 @@ def test_funding_is_normalised_to_eight_hours_where_its_interval_is_known(contra
 
 
 @pytest.mark.parametrize(
-    "said",
+    ("name", "text", "reason"),
     [
-        {"mark_price": "0"},
-        {"index_price": "-1"},
-        {"open_interest_contracts": "-1"},
-        {"open_interest_base": "x"},
-        {"open_interest_usd": "1e18"},
-        {"funding_rate": "1.01"},
-        {"funding_rate": "-1.01"},
-        {"funding_interval_hours": "0"},
-        {"long_short_ratio": "0"},
+        ("mark_price", "0", "mark price is zero: 0"),
+        ("index_price", "-1", "index price is negative: -1"),
+        ("open_interest_contracts", "-1", "open interest in contracts is negative: -1"),
+        ("open_interest_base", "x", "open interest in units is not a number: 'x'"),
+        ("open_interest_usd", "1e18", "open interest in USD is absurdly large: 1e18"),
+        ("funding_rate", "1.01", "funding rate is absurdly large: 1.01 is a fraction per interval"),
+        ("funding_rate", "-1.01", "funding rate is absurdly large: -1.01 is a fraction per interval"),
+        ("funding_rate", "x", "funding rate is not a number: 'x'"),
+        ("funding_interval_hours", "0", "funding interval is zero: 0"),
+        ("long_short_ratio", "0", "long/short ratio is zero: 0"),
     ],
 )
-def test_an_absurd_value_is_refused(said):
-    with pytest.raises(AbsurdValueError):
-        measure_derivatives(polled(**said), BTCUSDT, event_time_us=TIME_US)
+def test_an_absurd_value_is_refused_by_name(name, text, reason):
+    with pytest.raises(AbsurdValueError) as refusal:
+        measure_derivatives(polled(**{name: text}), BTCUSDT, event_time_us=TIME_US)
+
+    assert refusal.value.reason == reason
+
+
+@pytest.mark.parametrize("text", ["1", "-1"])
+def test_all_of_a_position_as_funding_is_the_most_that_is_believed(text):
+    assert measured(polled(funding_rate=text), BTCUSDT) == {"funding_rate": float(text)}
 
 
 def test_open_interest_of_a_quanto_needs_the_price_of_its_settlement_currency():
@@ -225,7 +233,7 @@ def test_a_quanto_book_is_worth_its_settlement_currency():
         ([("99", "1")], [], "a side of the book is empty"),
         ([("101", "1")], [("101", "1")], "the book is crossed: bid 101, ask 101"),
         ([("102", "1")], [("101", "1")], "the book is crossed: bid 102, ask 101"),
-        ([("98", "1"), ("99", "1")], [("101", "1")], "the book is not sorted: 99 after 98"),
+        ([("98", "3"), ("99", "1")], [("101", "1")], "the book is not sorted: 99 after 98"),
         ([("99", "1")], [("101", "1"), ("101", "1")], "the book is not sorted: 101 after 101"),
         ([("99", "-1")], [("101", "1")], "quantity is negative: -1"),
         ([("0", "1")], [("101", "1")], "price is zero: 0"),
