@@ -154,6 +154,20 @@ def test_a_part_is_dropped_when_all_its_keys_are_forgotten():
     assert len(machine.snapshot()[1]) == 3
 
 
+@pytest.mark.parametrize("max_keys", [200_000, 4])
+def test_however_often_much_was_forgotten_a_restart_knows_the_rest(max_keys):
+    machine = with_parameters(max_keys)(None)
+    for turn, count in enumerate((5, 3, 2, 4)):
+        at_s = turn * (HORIZON_S + 2)
+        items = [liquidation(at_s, 10 * turn + number, price=str(number + 1)) for number in range(count)]
+        assert [output for item in items for output in machine.on_liquidation(item) if machine.snapshot()] == items
+
+        restarted = with_parameters(max_keys)(machine.snapshot())
+        repeats = [liquidation(at_s + 1, 1_000, price=item.price) for item in items[-max_keys:]]
+        assert [output for item in repeats for output in restarted.on_liquidation(item)] == []
+        assert len(machine.snapshot()[1]) == min(count, max_keys)  # a part per snapshot or second, and none of what is gone
+
+
 def test_it_never_becomes_idle():
     assert not default(None).is_idle()
 
