@@ -46,8 +46,8 @@ image-test: $(VENV)/.dev ## Build the image and run it under podman, as root: mi
 lint-kubernetes: $(VENV)/.dev ## Hold the manifests and the Dockerfile against checkov's rules, in a virtual environment of its own
 	deploy/kubernetes/lint.sh
 
-test-kubernetes: $(VENV)/.dev ## Run the demo in the cluster that kubectl reaches, if it does: kill a pod, scale, check the tables
-	$(BIN)/python -m pytest -m kubernetes -rs tests/deploy
+test-kubernetes: $(VENV)/.dev ## Run the demo in the cluster that kubectl reaches: kill a pod, scale, check; SINGLE_NODE=1 makes one first
+	$(if $(SINGLE_NODE),deploy/kubernetes/single-node.sh run) $(BIN)/python -m pytest -m kubernetes -rs tests/deploy
 
 check: $(VENV)/.dev ## Lint, format, types, and the direction of imports
 	$(BIN)/ruff check .

@@ -94,6 +94,14 @@ def test_every_pod_meets_the_restricted_standard_has_no_token_and_writes_only_to
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_image_that_the_nodes_have_is_not_asked_for_again(overlay):
+    """With the tag `latest` Kubernetes would, and find no registry behind what was loaded onto the nodes."""
+    for kind, template in pod_templates(resources(overlay)):
+        for container in chain(template["spec"].get("initContainers", ()), template["spec"]["containers"]):
+            assert container["imagePullPolicy"] == "IfNotPresent", kind
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_a_pod_has_longer_to_end_than_a_stop_takes(overlay):
     assert stateful_set(overlay)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= 2 * STOP_SECONDS
 

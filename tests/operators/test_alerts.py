@@ -125,7 +125,9 @@ def test_it_is_held_for_a_minute_and_falls_at_the_first_tick_after_it():
 
     changes = changes_of(feed(machine, [score(0, risk=80), fallen, tick(59.9), tick(60.2, sequence=99), tick(61)]))
 
-    assert [(out.cause, out.score_sequence, out.severity) for out in changes[1:]] == [(cause(60.2, sequence=99), 5, NONE)]
+    assert [(out.cause, out.asset, out.score_sequence, out.severity) for out in changes[1:]] == [
+        (cause(60.2, sequence=99), "BTC", 5, NONE)
+    ]
 
 
 def test_a_change_by_a_tick_goes_before_the_tick():
