@@ -135,8 +135,22 @@ def test_the_conditions_themselves_are_enough():
 def test_the_venues_are_those_of_the_last_90_seconds():
     old = liquidation(0, usd=1, venue="deribit")
 
-    assert transitions([old, *rout(start_s=90)])[0].venues == ("bybit-linear", "okx")
+    assert transitions([old, *rout(start_s=86)])[0].venues == ("bybit-linear", "okx")
     assert transitions([old, *rout(start_s=85)])[0].venues == ("bybit-linear", "deribit", "okx")
+
+
+def test_a_liquidation_that_comes_late_makes_its_venue_no_older():
+    late = [liquidation(60, usd=1, venue="deribit"), liquidation(61, usd=1, venue="deribit", delay_s=56)]
+
+    assert transitions([*late, *rout(start_s=100)])[0].venues == ("bybit-linear", "deribit", "okx")
+
+
+def test_nor_does_it_those_that_go_by_one_name():
+    known = ["bybit-linear", "okx", *(f"venue-{number:02}" for number in range(38))]
+    late = [liquidation(60, usd=1, venue="one more"), liquidation(61, usd=1, venue="and another", delay_s=56)]
+    events = [*(liquidation(0, usd=1, venue=venue) for venue in known), *late]
+
+    assert transitions([*events, *rout(start_s=100)])[0].venues == ("bybit-linear", "okx", "other")
 
 
 def test_both_sides_can_be_in_a_cascade_and_one_side_in_one_after_another():

@@ -143,6 +143,7 @@ def pressures(items, built=default):
         (log("", BINANCE, kind=TokenEventKind.MINT), (TransferKind.MINT, "", None, True)),
         (log("", "", kind=TokenEventKind.BURN), (TransferKind.BURN, "", None, True)),
         (log("0xf7", OUTSIDE, block_s=-1), (TransferKind.OUTFLOW, "ftx", ExchangeKind.SPOT, True)),
+        (log(OUTSIDE, "0xf7", block_s=-1), (TransferKind.INFLOW, "ftx", ExchangeKind.SPOT, True)),
         (log(millions=1), (TransferKind.INFLOW, "binance", ExchangeKind.SPOT, True)),
         (log(millions=0.999_999), (TransferKind.INFLOW, "binance", ExchangeKind.SPOT, False)),
     ],
@@ -154,7 +155,9 @@ def test_a_log_becomes_the_transfer_that_it_means_for_exchanges(event, expected)
 
 
 def test_a_move_that_touches_no_exchange_becomes_nothing():
-    assert run(default, [log(OUTSIDE, ELSEWHERE), log("0xf7", OUTSIDE, block_s=0)]) == [[], []]
+    ended = [log("0xf7", OUTSIDE, block_s=0), log(OUTSIDE, "0xf7", block_s=0)]
+
+    assert run(default, [log(OUTSIDE, ELSEWHERE), *ended]) == [[], [], []]
 
 
 def test_a_repeated_log_is_consumed():
@@ -326,11 +329,11 @@ def test_older_blocks_that_do_not_join_add_nothing():
 
 
 def test_pressure_is_not_known_while_the_chain_is_stale():
-    items = [progress(), tick(0), tick(900), tick(901), tick(902), progress(0, 900), tick(903)]
+    items = [progress(), tick(0), tick(900), tick(900.000001), tick(902), progress(0, 900), tick(903)]
 
     assert pressures(items) == [
         pressure(0),
-        pressure(901, None),
+        pressure(900.000001, None),
         pressure(903, 0, covered_to_s=900),
     ]
 
