@@ -54,3 +54,7 @@ def test_the_whole_market_is_one_shard_that_owns_everything() -> None:
     assert WHOLE.owns("BTC")
     assert not Shard(1, 2).is_whole
     assert not Shard(1, 2).is_first
+
+
+def test_there_may_be_as_many_as_is_said() -> None:
+    assert Shard.parse(f"{MAX_SHARDS - 1}/{MAX_SHARDS}") == Shard(MAX_SHARDS - 1, MAX_SHARDS)
