@@ -133,18 +133,24 @@ def test_a_time_slightly_ahead_becomes_the_receive_time_and_is_counted():
     handlers = machine.handlers()
     handlers[RawInstrument](instrument())
 
-    for raw in (liquidation(at_s=5, event_s=65), book(at_s=5, event_s=6), liquidation(at_s=5, event_s=5)):
+    for raw in (
+        liquidation(at_s=5, event_s=65),
+        book(at_s=5, event_s=6),
+        liquidation(at_s=5, event_s=5.000001),
+        liquidation(at_s=5, event_s=5),
+    ):
         (event,) = handlers[type(raw)](raw)
         assert event.event_time_us == us(5)
 
-    assert machine.clock_skew_counts == {"okx": 2}
-    assert Normalise(Parameters(), machine.snapshot()).clock_skew_counts == {"okx": 2}
+    assert machine.clock_skew_counts == {"okx": 3}
+    assert Normalise(Parameters(), machine.snapshot()).clock_skew_counts == {"okx": 3}
 
 
 def test_a_time_far_ahead_is_a_dead_letter():
-    raw = liquidation(at_s=5, event_s=65.000001)
+    raw, later = liquidation(at_s=5, event_s=65.000001), liquidation(at_s=5, event_s=1_005)
 
     assert last(instrument(), raw) == refused(raw, "liquidations", "FutureTimeError", "60.000 s ahead of our clock")
+    assert last(instrument(), later) == refused(later, "liquidations", "FutureTimeError", "1000.000 s ahead of our clock")
     assert last(instrument(), book(at_s=0, event_s=61)).error == "FutureTimeError"
 
 
@@ -214,6 +220,16 @@ def test_a_quanto_contract_settles_at_the_last_mark_of_its_currency():
     event = last(QUANTO, instrument(), poll(mark_price="50000"), liquidation("ETHUSD", "2000", "100"))
 
     assert (event.notional_micros, event.base_quantity) == (10_000_000_000, 5.0)
+
+
+def test_so_do_its_polls_and_its_book():
+    known = [QUANTO, instrument(), poll(mark_price="50000")]
+
+    said = last(*known, poll("ETHUSD", mark_price="2000", open_interest_contracts="100"))
+    depth = last(*known, book("ETHUSD"))
+
+    assert (said.open_interest_usd, said.open_interest_base) == (10_000.0, 5.0)
+    assert (depth.bid_usd_1p0, depth.ask_usd_1p0) == (pytest.approx(4.95), pytest.approx(15.15))
 
 
 @pytest.mark.parametrize("marks", [(), (poll(mark_price="50000", at_s=-901),)])
