@@ -34,17 +34,8 @@ if [ "$(id -u)" != 0 ]; then
     exit
 fi
 
-# Debian starts what it installs, on the usual ports. Its own switch against that is a program which says "not allowed" (101).
-policy=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
-if [ ! -e "$policy" ]; then
-    trap 'rm -f "$policy"' EXIT
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
-    chmod 755 "$policy"
-fi
-
 echo "installing ${missing}..."
-export DEBIAN_FRONTEND=noninteractive
 # shellcheck disable=SC2086 # a list of packages
-if ! { apt-get update -qq && apt-get install -qq -y --no-install-recommends $missing; } >/dev/null; then
+if ! "${0%/*}/apt-install.sh" $missing; then
     echo "apt-get could not install ${missing}: see above. Tests that need them are skipped, or fail where CI is set." >&2
 fi

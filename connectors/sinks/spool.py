@@ -147,11 +147,11 @@ class Spool:
 
     def reached(self, table: str, feed_partition: str) -> int:
         """Return the highest sequence number that was pending at first or has been written since, 0 when none."""
-        return self._reached.get(table, {}).get(feed_partition, NOTHING)
+        return self.highs(table).get(feed_partition, NOTHING)
 
     def highs(self, table: str) -> Highs:
         """Return that of every feed partition."""
-        return dict(self._reached.get(table, {}))
+        return self._reached.get(table, {})
 
     def write(self, table: str, rows: EncodedRows) -> SpoolFile:
         """Make rows durable; waits while the spool is full.

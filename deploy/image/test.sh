@@ -11,8 +11,7 @@ if ! command -v "${tools[@]}" >/dev/null || [ "$(command -v "${tools[@]}" | wc -
         exit 1
     fi
     echo "installing ${tools[*]} ..."
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${tools[@]}" uidmap conmon netavark >/dev/null
+    deploy/apt-install.sh "${tools[@]}" uidmap conmon netavark
 fi
 
 # What buildah and podman say of networks that are not used here is no news.

@@ -21,16 +21,8 @@ install_packages() {
     missing=$(for package in "$@"; do dpkg -s "$package" >/dev/null 2>&1 || echo "$package"; done | tr '\n' ' ')
     [ -n "$missing" ] || return 0
     say "installing ${missing}..."
-    # Debian starts what it installs, unless this program says no.
-    local policy=/usr/sbin/policy-rc.d
-    if [ ! -e $policy ]; then
-        printf '#!/bin/sh\nexit 101\n' >$policy
-        chmod 755 $policy
-        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-    fi
-    apt-get update -qq
     # shellcheck disable=SC2086 # a list of packages
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >/dev/null
+    "$here/../apt-install.sh" $missing
 }
 
 # The machine's own sources, as sources of source packages, in lists of their own.
@@ -202,6 +194,10 @@ require_down() {
 up() {
     require_down
     install_packages "${packages[@]}"
+    if iptables -t nat -S 2>/dev/null | grep KUBE- >/dev/null; then
+        say "this machine is a node of another cluster, whose rules would go with this one's"
+        exit 1
+    fi
     build
     make_pause_image
     mkdir -p "$state/names" "$logs"

@@ -14,12 +14,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from liquidation_identity import record_identity
 from manifests import FOLDER, ROOT, kubectl
 
 pytestmark = [pytest.mark.slow, pytest.mark.kubernetes]
@@ -29,7 +29,7 @@ NAMESPACE = "cascadewatch-demo"
 START_SECONDS = 300
 STEADY_SECONDS = 10
 IDENTITY = """
-    venue, symbol, position_side,
+    venue, symbol, asset, position_side,
     CAST(round(notional_usd * 1000000) AS BIGINT) AS micros,
     CAST(round(date_part('epoch', event_time) * 1000) AS BIGINT) AS event_time_ms
 """
@@ -155,11 +155,6 @@ def story() -> Iterator[Story]:
         yield told
     finally:
         asked("delete", "--filename", "-", "--ignore-not-found", "--wait=false", code=None, seconds=120, text=manifests)
-
-
-def record_identity(record: dict[str, Any]) -> tuple[object, ...]:
-    micros = int(Decimal(record["notional_usd"]).scaleb(6))
-    return record["venue"], record["symbol"], record["position_side"], micros, record["event_time_ms"]
 
 
 def test_a_pod_that_was_killed_comes_back_and_goes_on(story: Story) -> None:

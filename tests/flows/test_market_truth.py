@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from flow_runs import (
     wait_until,
     watching,
 )
+from liquidation_identity import record_identity, row_identity
 
 pytestmark = pytest.mark.slow
 
@@ -119,24 +119,6 @@ def test_every_liquidation_that_reached_us_is_a_row_and_no_other(watched, scenar
 
     assert reached
     assert Counter(map(row_identity, run.rows("liquidations"))) == Counter(map(record_identity, reached))
-
-
-def row_identity(row: dict[str, Any]) -> tuple[object, ...]:
-    time_ms = round(row["event_time"].timestamp() * 1_000)
-    micros = round(row["notional_usd"] * 1_000_000)
-    return row["venue"], row["symbol"], row["asset"], row["position_side"], micros, time_ms
-
-
-def record_identity(record: dict[str, Any]) -> tuple[object, ...]:
-    micros = int(Decimal(record["notional_usd"]).scaleb(6))
-    return (
-        record["venue"],
-        record["symbol"],
-        record["asset"],
-        record["position_side"],
-        micros,
-        record["event_time_ms"],
-    )
 
 
 @pytest.mark.parametrize("scenario", STORIES)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from flow_runs import VENUES, differences, payloads, repeated, rows_of, tables_of
+from liquidation_identity import record_identity, row_identity
 from network_story import (
     BIG_BYTES,
     BINANCE,
@@ -65,16 +66,6 @@ def gaps(story: Story, feed: str) -> list[dict[str, Any]]:
 
 def reasons(story: Story, feed: str) -> list[str]:
     return [row["reason"] for row in gaps(story, feed)]
-
-
-def row_identity(row: dict[str, Any]) -> tuple[object, ...]:
-    time_ms, micros = round(row["event_time"].timestamp() * 1_000), round(row["notional_usd"] * 1_000_000)
-    return row["venue"], row["symbol"], row["asset"], row["position_side"], micros, time_ms
-
-
-def record_identity(record: dict[str, Any]) -> tuple[object, ...]:
-    micros = int(Decimal(record["notional_usd"]).scaleb(6))
-    return (*(record[name] for name in ("venue", "symbol", "asset", "position_side")), micros, record["event_time_ms"])
 
 
 # Liquidations.

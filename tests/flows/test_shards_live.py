@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from flow_runs import (
     wait_until,
     watching,
 )
+from liquidation_identity import record_identity, row_identity
 
 from market.contracts import split_multiplier
 from market.parameters import WatchParameters
@@ -164,18 +164,8 @@ def generations() -> list[Shard]:
     return [Shard(index, count) for count in (2, 3) for index in range(count)]
 
 
-def identity(row: dict[str, Any]) -> tuple[object, ...]:
-    micros = round(row["notional_usd"] * 1_000_000)
-    return row["venue"], row["symbol"], row["position_side"], micros, round(row["event_time"].timestamp() * 1_000)
-
-
-def record_identity(record: dict[str, Any]) -> tuple[object, ...]:
-    micros = int(Decimal(record["notional_usd"]).scaleb(6))
-    return record["venue"], record["symbol"], record["position_side"], micros, record["event_time_ms"]
-
-
 def test_no_liquidation_is_written_twice_by_whomever_and_none_was_made_up(story: Story) -> None:
-    written = [identity(row) for row in rows_of(story.data, "liquidations")]
+    written = [row_identity(row) for row in rows_of(story.data, "liquidations")]
 
     assert written
     assert len(written) == len(set(written))
@@ -184,7 +174,7 @@ def test_no_liquidation_is_written_twice_by_whomever_and_none_was_made_up(story:
 
 
 def test_every_liquidation_that_came_while_all_were_connected_is_a_row(story: Story) -> None:
-    written = {identity(row) for row in rows_of(story.data, "liquidations")}
+    written = {row_identity(row) for row in rows_of(story.data, "liquidations")}
     published = [
         record for record in story.published if any(begin <= record["sent_ms"] < end - 500 for begin, end in story.steady_ms)
     ]
